@@ -1,0 +1,1 @@
+"""Measure LLM inference endpoints."""

@@ -1,0 +1,1 @@
+"""Decide what to deploy: filled by the study."""

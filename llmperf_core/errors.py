@@ -1,0 +1,118 @@
+"""What can go wrong with the harness. A request that fails is data (`Outcome`), never one of these.
+
+    LLMPerfError
+    ├── UsageError                  the caller asked for something that cannot be   (exit status 2)
+    │   ├── TargetUrlError          the target is not one that a backend understands
+    │   └── MissingExtraError       an optional dependency is not installed
+    ├── TargetError                 the target could not be brought up or reached   (exit status 3)
+    │   ├── UnreachableError        nothing answers there
+    │   ├── RefusedByServerError    it answers, but not to us: 401, 403, 404, 429, 5xx
+    │   ├── ProtocolError           it answers, but speaks none of the protocols we know
+    │   └── StartError              a server that we start did not come up
+    ├── HarnessError                we could not measure or keep what was measured  (exit status 1)
+    │   ├── MeasuringProcessError   the measuring process died
+    │   └── StoredRunError          a run folder cannot be read or written
+    └── DecodeError                 bytes that break their protocol; becomes a failed request
+
+Every message says what happened, with which value, and what to do.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class LLMPerfError(Exception):
+    """Anything that llmperf raises on purpose."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(LLMPerfError):
+    """The caller asked for something that cannot be."""
+
+    exit_status = 2
+
+
+class TargetUrlError(UsageError):
+    """The target is not one that a registered backend understands."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"target {url!r}: {reason}")
+        self.url, self.reason = url, reason
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        super().__init__(
+            f"this needs {module!r}, which is not installed; "
+            f"run: pip install 'llmperf-toolkit[{extra}]'"
+        )
+        self.extra, self.module = extra, module
+
+
+class TargetError(LLMPerfError):
+    """The target could not be brought up or reached."""
+
+    exit_status = 3
+
+
+class UnreachableError(TargetError):
+    """Nothing answers at the target's address."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"cannot reach {url}: {reason}; is the server up, and is the port right?")
+        self.url, self.reason = url, reason
+
+
+class RefusedByServerError(TargetError):
+    """The server answers, but refuses to serve us."""
+
+    def __init__(self, url: str, status: int, advice: str) -> None:
+        super().__init__(f"{url} answered HTTP {status}; {advice}")
+        self.url, self.status, self.advice = url, status, advice
+
+
+class ProtocolError(TargetError):
+    """The server answers, but speaks none of the protocols that we know."""
+
+    def __init__(self, url: str, saw: str) -> None:
+        super().__init__(
+            f"{url} speaks no protocol that llmperf knows ({saw}); if it does, "
+            "name it with --protocol tgi, openai-chat or openai-completions"
+        )
+        self.url, self.saw = url, saw
+
+
+class StartError(TargetError):
+    """A server that llmperf starts did not come up."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} did not start: {reason}; nothing is left running")
+        self.what, self.reason = what, reason
+
+
+class HarnessError(LLMPerfError):
+    """We could not measure, or could not keep what was measured."""
+
+
+class MeasuringProcessError(HarnessError):
+    """The measuring process died before it had finished."""
+
+    def __init__(self, reason: str, last_words: str = "") -> None:
+        words = f"; its last words: {last_words}" if last_words else ""
+        super().__init__(f"the measuring process died ({reason}){words}; what it had sent is kept")
+        self.reason, self.last_words = reason, last_words
+
+
+class StoredRunError(HarnessError):
+    """A run folder cannot be read or written."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"run folder {str(path)!r}: {reason}")
+        self.path, self.reason = Path(path), reason
+
+
+class DecodeError(LLMPerfError):
+    """Bytes that break their protocol. A request that meets it has failed; the run goes on."""

@@ -1,0 +1,1 @@
+"""What the numbers mean. Pure: everything here can be computed again from a stored run."""

@@ -1,0 +1,48 @@
+"""What a load profile owes. A profile is pure: it plans, `run/` waits."""
+
+from collections.abc import Iterator
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class ClosedLoop(Protocol):
+    """Keeps a number of requests in flight: each slot asks again when its answer has come."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in stored runs."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """The one figure that it is known by."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many requests are in flight at a time."""
+        ...
+
+
+@runtime_checkable
+class OpenLoop(Protocol):
+    """Starts requests at planned instants, however long the answers take."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in stored runs."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """The one figure that it is known by, such as the mean rate."""
+        ...
+
+    def instants(self, rng: np.random.Generator) -> Iterator[int]:
+        """Yield planned instants in nanoseconds from the start of the stage, non-decreasing."""
+        ...
+
+
+LoadProfile: TypeAlias = ClosedLoop | OpenLoop

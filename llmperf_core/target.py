@@ -1,0 +1,186 @@
+"""What the benchmark aims at, and what a backend owes: Target, Endpoint, Codec, Backend.
+
+A backend describes a request and names a codec. It never holds a socket or a clock, so a
+difference between two rows of a table is the endpoint's and not the adapter's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeAlias
+
+import httpx
+from attrs import Factory, define, field, frozen
+from attrs.validators import and_, gt, instance_of, min_len, optional
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""Anything that JSON can say."""
+
+
+@frozen(kw_only=True)
+class Prompt:
+    """One thing to ask, and how much of an answer to allow.
+
+    Raises:
+        ValueError: the text is empty, or `max_new_tokens` is not positive.
+    """
+
+    text: str = field(validator=and_(instance_of(str), min_len(1)))
+    max_new_tokens: int = field(default=64, validator=and_(instance_of(int), gt(0)))
+    parameters: Mapping[str, Json] = Factory(dict)
+    """Further generation parameters, under the protocol's own names; None removes one."""
+
+
+@frozen(kw_only=True)
+class Request:
+    """An HTTP request as a codec wants it sent."""
+
+    path: str
+    """Relative to the endpoint's base URL, with a leading slash."""
+    body: bytes = field(repr=False)
+    method: str = "POST"
+    headers: Mapping[str, str] = Factory(lambda: {"content-type": "application/json"})
+
+
+@define(kw_only=True)
+class Reply:
+    """What a decoder has understood so far. Mutable: it grows as bytes are fed."""
+
+    token_at_ns: list[int] = Factory(list)
+    """One entry for each event that carries a token, in order of arrival."""
+    text: list[str] = Factory(list)
+    """The pieces of the answer."""
+    finish_reason: str | None = None
+    error: str | None = None
+    """An error that the server reported inside the stream."""
+    output_tokens: int | None = None
+    """The server's own count; None if it gave none."""
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    server_ns: dict[str, int] = Factory(dict)
+    """Durations that the server reported, in nanoseconds, under its own names."""
+    ended: bool = False
+    """Whether the protocol's own end was seen; a body that stops without it is truncated."""
+
+
+class Decoder(Protocol):
+    """Turns the body of one response into a `Reply`. Holds no socket and no clock."""
+
+    reply: Reply
+
+    def feed(self, data: bytes, at_ns: int) -> None:
+        """Take the next bytes of the body, which arrived at `at_ns`.
+
+        An event belongs to the instant at which its last byte arrived. However the bytes are
+        cut, the same events come out.
+
+        Raises:
+            DecodeError: the bytes break the protocol. Nothing else is ever raised.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Say that the body has ended.
+
+        Raises:
+            DecodeError: what came cannot be a whole answer.
+        """
+        ...
+
+
+class Codec(Protocol):
+    """One protocol, sans-IO: a prompt becomes a request, stamped bytes become a reply."""
+
+    @property
+    def name(self) -> str:
+        """The protocol's name, as `--protocol` takes it."""
+        ...
+
+    def request(self, prompt: Prompt) -> Request:
+        """Return the request that asks for this prompt."""
+        ...
+
+    def decoder(self, headers: Mapping[str, str]) -> Decoder:
+        """Return a decoder for one successful response, given its headers (lower-case names)."""
+        ...
+
+
+@frozen(kw_only=True)
+class Endpoint:
+    """An open target: where requests go, how they are written, and who may send them.
+
+    It travels to the measuring process, so everything in it can be pickled.
+    """
+
+    base_url: str
+    codec: Codec
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    """Sent with each request. Never shown: a key may be among them."""
+    auth: httpx.Auth | None = field(default=None, repr=False)
+    verify: bool | str = True
+    """Check TLS certificates; or the path of a file of certificate authorities to trust."""
+    model: str | None = None
+    server: Mapping[str, Json] = Factory(dict)
+    """What the server says of itself."""
+    simulated: bool = False
+    """A simulator, not a model. Every output says so."""
+    transport: Callable[[], httpx.AsyncBaseTransport] | None = field(default=None, repr=False)
+    """Makes the httpx transport to use in place of the measuring wire: in-process ASGI, a proxy.
+    Its arrivals are stamped by the program, and the result says so."""
+
+
+class Target(Protocol):
+    """What the benchmark aims at: a frozen description that can be opened."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    def open(self) -> AbstractAsyncContextManager[Endpoint]:
+        """Bring it up, or connect to it; take down on every way out what was brought up.
+
+        Raises:
+            TargetError: it could not be brought up or reached.
+        """
+        ...
+
+
+@frozen(kw_only=True)
+class Options:
+    """What the caller may say of a target beside its URL.
+
+    Raises:
+        ValueError: a field is out of its range.
+    """
+
+    protocol: str | None = None
+    """`tgi`, `openai-chat` or `openai-completions`; None asks the server."""
+    model: str | None = None
+    """The model to name in requests; None asks the server."""
+    api_key_env: str | None = None
+    """The environment variable that holds the bearer key. The key itself is never an option."""
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    body: Mapping[str, Json] = Factory(dict)
+    """Further fields of each request's body; None removes one."""
+    stream: bool = True
+    """Ask for a stream of tokens; False asks for the whole answer at once, which has no TTFT."""
+    verify: bool | str = True
+    startup_s: float | None = field(default=None, validator=optional(gt(0)))
+    """How long a server that we start may take to answer; None leaves it to the backend."""
+
+
+class Backend(Protocol):
+    """What an entry point of the group `llmperf.targets` yields."""
+
+    @property
+    def schemes(self) -> Mapping[str, str]:
+        """Its URL schemes, each with a line that says what it is, for `llmperf targets`."""
+        ...
+
+    def target(self, url: str, options: Options) -> Target:
+        """Return the target that the URL names. Pure: nothing is started or reached.
+
+        Raises:
+            TargetUrlError: the URL does not say what this backend needs.
+        """
+        ...

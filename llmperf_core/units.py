@@ -1,0 +1,67 @@
+"""The only conversions and the only formatting of quantities.
+
+Inside, every duration is integer nanoseconds; other units exist at the edges alone.
+"""
+
+import math
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+def ns_from_s(seconds: float) -> int:
+    """Return seconds as whole nanoseconds, rounded to nearest."""
+    return round(seconds * NS_PER_S)
+
+
+def ns_from_ms(milliseconds: float) -> int:
+    """Return milliseconds as whole nanoseconds, rounded to nearest."""
+    return round(milliseconds * NS_PER_MS)
+
+
+def s_from_ns(nanoseconds: float) -> float:
+    """Return nanoseconds as seconds."""
+    return nanoseconds / NS_PER_S
+
+
+def ms_from_ns(nanoseconds: float) -> float:
+    """Return nanoseconds as milliseconds."""
+    return nanoseconds / NS_PER_MS
+
+
+def us_from_ns(nanoseconds: float) -> float:
+    """Return nanoseconds as microseconds."""
+    return nanoseconds / NS_PER_US
+
+
+def per_second(count: float, duration_ns: int) -> float:
+    """Return a count over a duration as a rate per second; nan for an empty duration."""
+    return count * NS_PER_S / duration_ns if duration_ns > 0 else math.nan
+
+
+def format_number(value: float | None) -> str:
+    """Return a number with three significant digits and no exponent; an en dash for none.
+
+    Numbers of 1,000 and more keep all their whole digits, in groups of three.
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 999.5:
+        return f"{value:,.0f}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 6)}f}"
+
+
+def format_duration(nanoseconds: float) -> str:
+    """Return a duration in the unit that suits it: `850 ns`, `12.3 µs`, `4.56 ms`, `7.80 s`."""
+    size = abs(nanoseconds)
+    if size < NS_PER_US:
+        return f"{nanoseconds:.0f} ns"
+    if size < NS_PER_MS:
+        return f"{format_number(us_from_ns(nanoseconds))} µs"
+    if size < NS_PER_S:
+        return f"{format_number(ms_from_ns(nanoseconds))} ms"
+    return f"{format_number(s_from_ns(nanoseconds))} s"

@@ -1,0 +1,1 @@
+"""Local targets: a real LLM on the CPU."""
