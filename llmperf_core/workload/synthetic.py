@@ -11,7 +11,7 @@ from llmperf_core.target import Json, Prompt
 # Short, common English words: byte-pair vocabularies trained on English have each as one token
 # with its leading space, so a word is close to a token. The count that is reported is the
 # server's own; this only aims.
-_WORDS = """
+_COMMON_WORDS = """
 time year people way day man thing woman life child world school state family student group
 country problem hand part place case week company system program question work number night
 point home water room mother area money story fact month lot right study book eye job word
@@ -19,7 +19,8 @@ business issue side kind head house service friend father power hour game line e
 law car city community name president team minute idea body information back parent face
 level office door health person art war history party result change morning reason research
 girl guy moment air teacher force education
-""".split()
+"""
+_WORDS = _COMMON_WORDS.split()
 _INSTRUCTION = "Continue this text at length:"
 
 
