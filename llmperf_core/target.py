@@ -95,6 +95,11 @@ class Codec(Protocol):
         """The protocol's name, as `--protocol` takes it."""
         ...
 
+    @property
+    def stream(self) -> bool:
+        """Whether answers come token by token; else they come whole, and have no TTFT."""
+        ...
+
     def request(self, prompt: Prompt) -> Request:
         """Return the request that asks for this prompt."""
         ...

@@ -1,0 +1,94 @@
+"""Kernel receive stamps: when TCP data arrived, whenever the program came to read it.
+
+The kernel stamps received data with the wall clock (`SO_TIMESTAMPNS`). The run's clock is the
+monotonic one, so the offset between the two is sampled again with every batch of reads: a slewed
+clock is followed, and a stepped one is noticed.
+
+Source: Linux Documentation/networking/timestamping.rst; TCP hands out the stamp of the newest
+segment that a `recvmsg` consumed.
+"""
+
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+Clock: TypeAlias = Callable[[], int]
+"""Returns the instant in nanoseconds on a monotonic clock."""
+
+# Linux's number; the socket module has no name for it. Source: asm-generic/socket.h.
+SO_TIMESTAMPNS = 35
+ANCILLARY_BYTES = socket.CMSG_SPACE(16) if hasattr(socket, "CMSG_SPACE") else 0
+_TIMESPEC = struct.Struct("@qq")
+# A clock that is slewed drifts by at most 500 ppm; between two samples of a loaded run that is far
+# below this, and a step that matters to a latency is far above it.
+_STEP_NS = 500_000
+
+
+def stamp_receives(sock: socket.socket) -> None:
+    """Ask the kernel to stamp what this socket receives."""
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+
+def wall_ns(ancillary: list[tuple[int, int, bytes]]) -> int | None:
+    """Return the kernel's stamp in nanoseconds of wall-clock time; None if there is none."""
+    for level, kind, raw in ancillary:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(raw) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(raw)
+            return int(seconds * 1_000_000_000 + nanoseconds)
+    return None
+
+
+class WallOffset:
+    """Wall clock − monotonic clock, followed while a run goes on."""
+
+    __slots__ = ("_monotonic_ns", "_quickest_ns", "_wall_ns", "offset_ns", "steps")
+
+    def __init__(
+        self, monotonic_ns: Clock = time.monotonic_ns, wall_ns: Clock = time.time_ns
+    ) -> None:
+        self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
+        self._quickest_ns = 1 << 62
+        self.offset_ns = 0
+        """What to take from a wall-clock stamp to have it on the monotonic clock."""
+        self.steps = 0
+        """How often the wall clock jumped."""
+        self.sample()
+        self.steps = 0
+
+    def sample(self) -> int:
+        """Read both clocks, and return the instant on the monotonic one."""
+        before = self._monotonic_ns()
+        wall = self._wall_ns()
+        after = self._monotonic_ns()
+        took = after - before
+        self._quickest_ns = min(self._quickest_ns, took)
+        # A preemption between the readings would shift the offset by as long as it lasted, so a
+        # slow sample is used only if it shows a jump that the preemption cannot explain.
+        offset = wall - (before + after) // 2
+        change = abs(offset - self.offset_ns)
+        if took <= 4 * self._quickest_ns or change > _STEP_NS + took:
+            self.steps += change > _STEP_NS
+            self.offset_ns = offset
+        return after
+
+
+def kernel_stamps_work() -> bool:
+    """Send a byte over loopback and see whether the kernel stamps it."""
+    if sys.platform != "linux":
+        return False
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), timeout=1) as client,
+        ):
+            stamp_receives(client)
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.send(b"x")
+                _, ancillary, _, _ = client.recvmsg(1, ANCILLARY_BYTES)
+                return wall_ns(ancillary) is not None
+    except OSError:
+        return False
