@@ -1,0 +1,84 @@
+"""What continuous integration runs, and nothing else.
+
+`nox` runs lint, typing and tests, each in an environment of its own. The other sessions need
+something that a clean machine does not have, or take long; `nox -l` lists them.
+"""
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.10.14"  # the first with `download_python`
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# The interpreter that runs nox comes first and is always there, so no run can skip every test.
+PYTHONS = dict.fromkeys(
+    [f"{sys.version_info.major}.{sys.version_info.minor}", *nox.project.python_versions(PYPROJECT)]
+)
+# In per cent, branches included. It only ever rises.
+COVERAGE_FLOOR = 80
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the requirements of a dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format and style; changes nothing."""
+    session.install(*group("lint"))
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types inside, and that a user sees a type for every public name."""
+    session.install("-e", ".[cpu]", *group("typing"))
+    session.run("mypy")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "llmperf_core")
+
+
+@nox.session(python=list(PYTHONS))
+def tests(session: nox.Session) -> None:
+    """Run the tests with coverage; arguments after `--` go to pytest and lift the floor."""
+    session.install("-e", ".[cpu]", *group("tests"))
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), ".coverage").resolve())
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    floor = 0 if session.posargs else COVERAGE_FLOOR
+    session.run("coverage", "report", "--skip-covered", f"--fail-under={floor}")
+
+
+@nox.session(default=False)
+def docker(session: nox.Session) -> None:
+    """Run the tests that need a Docker engine."""
+    session.install("-e", ".[cpu]", *group("tests"))
+    session.run("pytest", "-m", "docker and not (aws or gpu or pull)", *session.posargs)
+
+
+@nox.session(default=False)
+def live(session: nox.Session) -> None:
+    """Run the tests that need an AWS account (this costs money), a GPU or an image registry."""
+    session.install("-e", ".[cpu]", *group("tests"))
+    session.run("pytest", "-m", "aws or gpu or pull", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure the instrument itself: its time per token and its error."""
+    session.install("-e", ".", *group("bench"))
+    session.run("python", "benchmarks/wire.py", *session.posargs)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Write the reference of the public names to build/docs."""
+    session.install("-e", ".", *group("docs"))
+    packages = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    session.run("pdoc", "--output-directory", "build/docs", "--docformat", "google", *packages)
