@@ -43,7 +43,8 @@ def per_second(count: float, duration_ns: int) -> float:
 def format_number(value: float | None) -> str:
     """Return a number with three significant digits and no exponent; an en dash for none.
 
-    Numbers of 1,000 and more keep all their whole digits, in groups of three.
+    Numbers of 1,000 and more keep all their whole digits, in groups of three; small ones have six
+    decimals at most.
     """
     if value is None or math.isnan(value):
         return "–"
@@ -51,13 +52,15 @@ def format_number(value: float | None) -> str:
         return "0"
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(digits, 6)}f}"
+    # Rounded first: 9.999 becomes 10.0, which has one decimal and not two.
+    exponent = math.floor(math.log10(abs(float(f"{value:.3g}"))))
+    return f"{value:.{min(max(0, 2 - exponent), 6)}f}"
 
 
 def format_duration(nanoseconds: float) -> str:
     """Return a duration in the unit that suits it: `850 ns`, `12.3 µs`, `4.56 ms`, `7.80 s`."""
-    size = abs(nanoseconds)
+    # What would be rounded to a thousand of a unit is one of the next.
+    size = abs(nanoseconds) / 0.9995
     if size < NS_PER_US:
         return f"{nanoseconds:.0f} ns"
     if size < NS_PER_MS:
