@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import count
+from math import inf
 from typing import Literal
 
 import numpy as np
 from attrs import field, frozen
-from attrs.validators import gt
+from attrs.validators import gt, lt
 
 from llmperf_core.units import NS_PER_S
 
@@ -18,10 +19,10 @@ class ConstantRate:
     """Start requests at exactly equal gaps.
 
     Raises:
-        ValueError: the rate is not positive.
+        ValueError: the rate is not positive and finite.
     """
 
-    rate_rps: float = field(validator=gt(0))
+    rate_rps: float = field(validator=[gt(0), lt(inf)])
     kind: Literal["constant"] = field(default="constant", init=False, repr=False)
 
     @property
@@ -40,10 +41,10 @@ class Poisson:
     """Start requests with independent exponential gaps, as many independent users do.
 
     Raises:
-        ValueError: the rate is not positive.
+        ValueError: the rate is not positive and finite.
     """
 
-    rate_rps: float = field(validator=gt(0))
+    rate_rps: float = field(validator=[gt(0), lt(inf)])
     kind: Literal["poisson"] = field(default="poisson", init=False, repr=False)
 
     @property
