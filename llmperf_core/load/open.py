@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from attrs import field, frozen
-from attrs.validators import gt, lt
+from attrs.validators import and_, gt, lt
 
 from llmperf_core.units import NS_PER_S
 
@@ -22,7 +22,7 @@ class ConstantRate:
         ValueError: the rate is not positive and finite.
     """
 
-    rate_rps: float = field(validator=[gt(0), lt(inf)])
+    rate_rps: float = field(validator=and_(gt(0.0), lt(inf)))
     kind: Literal["constant"] = field(default="constant", init=False, repr=False)
 
     @property
@@ -44,7 +44,7 @@ class Poisson:
         ValueError: the rate is not positive and finite.
     """
 
-    rate_rps: float = field(validator=[gt(0), lt(inf)])
+    rate_rps: float = field(validator=and_(gt(0.0), lt(inf)))
     kind: Literal["poisson"] = field(default="poisson", init=False, repr=False)
 
     @property
