@@ -1,0 +1,87 @@
+"""The two shapes that an answer comes in: a stream of events, or one whole body."""
+
+from collections.abc import Callable
+
+from llmperf_core.errors import DecodeError
+from llmperf_core.target import Reply
+from llmperf_core.wire.json_text import excerpt
+from llmperf_core.wire.sse import SseDecoder
+
+# What a line of an event stream may begin with, a comment and a byte order mark among them.
+_BEGINNINGS = (b"data", b"event", b"id", b"retry", b":", b"\xef\xbb\xbf")
+_HEAD_BYTES = 80
+
+
+class StreamDecoder:
+    """Decodes an event stream; what an event means is for `take` to say.
+
+    Args:
+        reply: grows with each event.
+        take: takes the data of an event and the instant of its last byte into `reply`. It raises
+            DecodeError and nothing else.
+    """
+
+    __slots__ = ("_events", "_head", "_take", "reply")
+
+    def __init__(self, reply: Reply, take: Callable[[bytes, int], None]) -> None:
+        self.reply = reply
+        self._take = take
+        self._events = SseDecoder()
+        self._head = b""
+
+    def feed(self, data: bytes, at_ns: int) -> None:
+        """Take the next bytes of the body, which arrived at `at_ns`.
+
+        Raises:
+            DecodeError: the bytes break the protocol.
+        """
+        if len(self._head) < _HEAD_BYTES:
+            self._head += data[:_HEAD_BYTES]
+        for event in self._events.feed(data):
+            self._take(event, at_ns)
+
+    def finish(self) -> None:
+        """Say that the body has ended. One that was cut short leaves `reply.ended` False.
+
+        Raises:
+            DecodeError: what came is no event stream.
+        """
+        cut = self._events.unfinished
+        if cut and not cut.endswith(b"[DONE]"):
+            self.reply.ended = False
+        head = self._head.lstrip()
+        if not self.reply.ended and not _may_begin_stream(head):
+            raise DecodeError(f"not an event stream: {excerpt(head)}")
+
+
+class WholeDecoder:
+    """Decodes an answer that comes in one piece of JSON, and so has no instants of tokens.
+
+    Args:
+        reply: is filled at the end.
+        take: takes the body into `reply`. It raises DecodeError and nothing else.
+    """
+
+    __slots__ = ("_pieces", "_take", "reply")
+
+    def __init__(self, reply: Reply, take: Callable[[bytes], None]) -> None:
+        self.reply = reply
+        self._take = take
+        self._pieces: list[bytes] = []
+
+    def feed(self, data: bytes, at_ns: int) -> None:  # noqa: ARG002 -- no token has an instant
+        """Keep the next bytes of the body."""
+        self._pieces.append(data)
+
+    def finish(self) -> None:
+        """Decode the body.
+
+        Raises:
+            DecodeError: it is not a whole answer.
+        """
+        self._take(b"".join(self._pieces))
+        self.reply.ended = True
+
+
+def _may_begin_stream(head: bytes) -> bool:
+    return any(head.startswith(known) or known.startswith(head) for known in _BEGINNINGS)
