@@ -38,6 +38,8 @@ class Connection:
         self._waiter: asyncio.Future[None] | None = None
         self._at_ns = self._read_at_ns = 0
         self._trace: Trace | None = None
+        self._append: Callable[[tuple[int, int, bytes]], None]
+        self._recvmsg, self._wall = sock.recvmsg, poller.wall
         self._parser: httptools.HttpResponseParser | None = None
         self._bodyless = self._framed = False
         self.answered = False
@@ -109,7 +111,7 @@ class Connection:
             OSError: the connection broke.
             httpx.RemoteProtocolError: what came is not HTTP/1.1.
         """
-        self._trace, self._bodyless = trace, bodyless
+        self._trace, self._bodyless, self._append = trace, bodyless, trace.reads.append
         self._parser = httptools.HttpResponseParser(self)
         self._forget_head()
         self.answered = self.reusable = self._framed = False
@@ -147,32 +149,31 @@ class Connection:
             self._waiter.set_result(None)
 
     def _on_ready(self, mask: int) -> None:
-        if mask & ~WRITABLE:
+        if mask != WRITABLE:
             self._receive()
         if self._waiter is not None:
             self._wake()
 
     def _receive(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(_READ_BYTES, ANCILLARY_BYTES)
+            data, ancillary, _, _ = self._recvmsg(_READ_BYTES, ANCILLARY_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
             self._broke(error)
             return
-        self._read_at_ns = read_at_ns = time.monotonic_ns()
-        stamp = wall_ns(ancillary)
-        if stamp is not None:
-            # Nothing is read before it has come: at most the two clocks disagree a little.
-            self._at_ns = min(stamp - self._poller.wall.offset_ns, read_at_ns)
-        else:
-            self._at_ns = read_at_ns
-            if self._trace is not None:
-                self._trace.user_stamped += 1
-        if data:
-            self._take(data)
-        else:
+        at_ns = read_at_ns = time.monotonic_ns()
+        if not data:
+            self._read_at_ns = self._at_ns = read_at_ns
             self._end_of_file()
+            return
+        if ancillary:
+            # Nothing is read before it has come: at most the two clocks disagree a little.
+            at_ns = min(wall_ns(ancillary) - self._wall.offset_ns, read_at_ns)
+        elif self._trace is not None:
+            self._trace.user_stamped += 1
+        self._at_ns, self._read_at_ns = at_ns, read_at_ns
+        self._take(data)
 
     def _decrypt(self, data: bytes) -> None:
         assert self._tls is not None  # noqa: S101 -- for the type checker: `_take` says so
@@ -201,7 +202,9 @@ class Connection:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._broke(httpx.RemoteProtocolError("the head of the response has no end"))
-        elif trace.body_bytes > trace.max_bytes:
+            return
+        trace.grew(len(data))
+        if trace.body_bytes > trace.max_bytes:
             self._broke(BodyTooLargeError(f"more than {trace.max_bytes:,} bytes of body"))
 
     def _end_of_file(self) -> None:
@@ -253,8 +256,7 @@ class Connection:
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body: the one thing that happens between two stamps."""
-        assert self._trace is not None  # noqa: S101 -- for the type checker
-        self._trace.append(self._at_ns, self._read_at_ns, data)
+        self._append((self._at_ns, self._read_at_ns, data))
 
     def on_message_complete(self) -> None:
         """Take the end of the response."""

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
+from llmperf_core.units import NS_PER_S
+
 Clock: TypeAlias = Callable[[], int]
 """Returns the instant in nanoseconds on a monotonic clock."""
 
@@ -32,13 +34,16 @@ def stamp_receives(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
 
-def wall_ns(ancillary: list[tuple[int, int, bytes]]) -> int | None:
-    """Return the kernel's stamp in nanoseconds of wall-clock time; None if there is none."""
-    for level, kind, raw in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(raw) == _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack(raw)
-            return int(seconds * 1_000_000_000 + nanoseconds)
-    return None
+def wall_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """Return the kernel's stamp in nanoseconds of wall-clock time.
+
+    Args:
+        ancillary: what `recvmsg` gave, not empty: stamps are the only thing that is asked for.
+    """
+    seconds: int
+    nanoseconds: int
+    seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+    return seconds * NS_PER_S + nanoseconds
 
 
 class WallOffset:
@@ -89,6 +94,6 @@ def kernel_stamps_work() -> bool:
             with accepted:
                 accepted.send(b"x")
                 _, ancillary, _, _ = client.recvmsg(1, ANCILLARY_BYTES)
-                return wall_ns(ancillary) is not None
+                return bool(ancillary) and wall_ns(ancillary) > 0
     except OSError:
         return False

@@ -33,6 +33,7 @@ class Trace:
     """(arrived, read, bytes) for each piece of the body, in order; pieces of one read share both
     instants."""
     body_bytes: int = 0
+    """Bytes that were read for the body, its framing included."""
     user_stamped: int = 0
     """Reads that the kernel had not stamped."""
     error: Exception | None = None
@@ -40,17 +41,18 @@ class Trace:
     _waiting_bytes: int = 0
     _waiter: anyio.Event | None = field(default=None, repr=False)
 
-    def append(self, arrived_at_ns: int, read_at_ns: int, data: bytes) -> None:
-        """Note a piece of the body."""
-        self.reads.append((arrived_at_ns, read_at_ns, data))
-        self.body_bytes += len(data)
-        self._waiting_bytes += len(data)
+    def grew(self, size: int) -> None:
+        """Note that pieces of this many bytes were appended to `reads`."""
+        self.body_bytes += size
+        self._waiting_bytes += size
         if self._waiting_bytes > self.wake_bytes:
             self._wake()
 
     def take_reads(self) -> list[tuple[int, int, bytes]]:
         """Return the reads so far and forget them."""
-        reads, self.reads, self._waiting_bytes = self.reads, [], 0
+        reads = self.reads.copy()
+        self.reads.clear()
+        self._waiting_bytes = 0
         return reads
 
     def end(self, at_ns: int, error: Exception | None = None) -> None:

@@ -1,0 +1,326 @@
+"""How wrong are arrival stamps, and what does an event cost? Our wire beside httpx and aiohttp.
+
+A reference server in a process of its own streams TGI events and writes into each the monotonic
+instant at which it left. Each reader then takes the same load from it, on uvloop, in a fresh
+process: error = the reader's stamp − the server's. The figures of one run belong together; only
+the ratios between its rows travel to other machines.
+
+    python benchmarks/wire.py                  # plain, 100, 200 and 800 streams × 50 events/s
+    python benchmarks/wire.py --tls            # over TLS, 100 streams
+    python benchmarks/wire.py --check          # exit status 1 if a promise of the README is broken
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import uvloop
+from attrs import field, frozen
+
+from llmperf_core.load import Concurrency
+from llmperf_core.run.job import Job, Listener
+from llmperf_core.run.measure import measure
+from llmperf_core.run.settings import Settings
+from llmperf_core.target import Decoder, Endpoint, Prompt, Request
+from llmperf_core.testing import ReferenceServer, Script
+from llmperf_core.timeline import Timeline
+from llmperf_core.wire.tgi import Tgi
+from llmperf_core.workload import Fixed
+
+EVENTS_PER_S = 50
+"""Of each stream, as a fast model sends to each of many users."""
+EVENTS_PER_REQUEST = 100
+_SENT = re.compile(rb'"sent_ns":(\d+)')
+
+Pairs = list[tuple[int, int]]
+"""(the reader's stamp, the server's), in nanoseconds."""
+
+
+@frozen
+class Load:
+    """What every reader of a row is given."""
+
+    url: str
+    streams: int
+    rounds: int
+    """Requests that each stream makes, one after the other."""
+    authority: str | None = None
+
+    @property
+    def events(self) -> int:
+        return self.streams * self.rounds * EVENTS_PER_REQUEST
+
+
+class Figures(msgspec.Struct):
+    """What one reader made of a load."""
+
+    reader: str
+    streams: int
+    expected: int
+    events: int
+    seconds: float
+    cpu_us_per_event: float
+    error_p50_us: float
+    error_p99_us: float
+    error_p999_us: float
+
+
+@frozen
+class KeepsBytes:
+    """A decoder that decodes as the product does, and keeps the bytes to be compared later."""
+
+    inner: Decoder
+    kept: list[tuple[int, bytes]]
+
+    @property
+    def reply(self) -> Any:
+        return self.inner.reply
+
+    def feed(self, data: bytes, at_ns: int) -> None:
+        self.kept.append((at_ns, data))
+        self.inner.feed(data, at_ns)
+
+    def finish(self) -> None:
+        self.inner.finish()
+
+
+@frozen
+class KeepingTgi:
+    """The product's codec, but what it was fed is kept."""
+
+    inner: Tgi = Tgi()
+    kept: list[list[tuple[int, bytes]]] = field(factory=list)
+    name: str = "tgi"
+    stream: bool = True
+
+    def request(self, prompt: Prompt) -> Request:
+        return self.inner.request(prompt)
+
+    def decoder(self, headers: Any) -> KeepsBytes:
+        self.kept.append([])
+        return KeepsBytes(self.inner.decoder(headers), self.kept[-1])
+
+
+async def read_with_llmperf(load: Load) -> Callable[[], Pairs]:
+    """The product's whole path: requests, wire, decoding, timelines."""
+    codec = KeepingTgi()
+    job = Job(
+        endpoint=Endpoint(base_url=load.url, codec=codec, verify=load.authority or True),
+        load=Concurrency(load.streams),
+        workload=Fixed("x", max_new_tokens=EVENTS_PER_REQUEST),
+        settings=Settings(duration_s=None, requests=load.streams * load.rounds, warmup_s=0),
+        seed=0,
+    )
+    timelines: list[Timeline] = []
+    await measure(job, Listener(note=timelines.append), anyio.Event())
+
+    def pairs() -> Pairs:
+        found = []
+        for pieces in codec.kept:
+            for at_ns, data in pieces:
+                found.extend((at_ns, int(sent)) for sent in _SENT.findall(data))
+        return found
+
+    return pairs
+
+
+async def read_with_httpx(load: Load) -> Callable[[], Pairs]:
+    """What most Python clients do: `aiter_lines`, a stamp, `json.loads`."""
+    import httpx
+
+    found: Pairs = []
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    verify = ssl.create_default_context(cafile=load.authority) if load.authority else True
+    async with httpx.AsyncClient(limits=limits, timeout=None, verify=verify) as client:
+
+        async def stream() -> None:
+            for _ in range(load.rounds):
+                async with client.stream(
+                    "POST", load.url + "/generate_stream", json=_BODY
+                ) as response:
+                    async for line in response.aiter_lines():
+                        at_ns = time.monotonic_ns()
+                        if line.startswith("data:"):
+                            found.append((at_ns, json.loads(line[5:])["sent_ns"]))
+
+        await _all(load.streams, stream)
+    return lambda: found
+
+
+async def read_with_aiohttp(load: Load) -> Callable[[], Pairs]:
+    """The quicker common way: aiohttp's lines, a stamp, `json.loads`."""
+    import aiohttp
+
+    found: Pairs = []
+    tls = ssl.create_default_context(cafile=load.authority) if load.authority else True
+    connector = aiohttp.TCPConnector(limit=0, ssl=tls)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+
+        async def stream() -> None:
+            for _ in range(load.rounds):
+                async with session.post(load.url + "/generate_stream", json=_BODY) as response:
+                    async for line in response.content:
+                        at_ns = time.monotonic_ns()
+                        if line.startswith(b"data:"):
+                            found.append((at_ns, json.loads(line[5:])["sent_ns"]))
+
+        await _all(load.streams, stream)
+    return lambda: found
+
+
+_BODY = {"inputs": "x", "parameters": {"max_new_tokens": EVENTS_PER_REQUEST, "details": True}}
+READERS: dict[str, Callable[[Load], Awaitable[Callable[[], Pairs]]]] = {
+    "llmperf": read_with_llmperf,
+    "httpx aiter_lines": read_with_httpx,
+    "aiohttp lines": read_with_aiohttp,
+}
+
+
+async def _all(streams: int, stream: Callable[[], Awaitable[None]]) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(streams):
+            tasks.start_soon(stream)
+
+
+def read(name: str, load: Load) -> Figures:
+    """Run one reader in this process and return its figures."""
+    began_s, cpu_s = time.monotonic(), time.process_time()
+    pairs = uvloop.run(READERS[name](load))
+    cpu_s, seconds = time.process_time() - cpu_s, time.monotonic() - began_s
+    stamps = np.asarray(pairs(), dtype=np.int64).reshape(-1, 2)
+    error_us: npt.NDArray[np.float64] = (stamps[:, 0] - stamps[:, 1]) / 1e3
+    p50, p99, p999 = np.percentile(error_us, [50, 99, 99.9])
+    return Figures(
+        reader=name,
+        streams=load.streams,
+        expected=load.events,
+        events=len(stamps),
+        seconds=seconds,
+        cpu_us_per_event=cpu_s * 1e6 / len(stamps),
+        error_p50_us=float(p50),
+        error_p99_us=float(p99),
+        error_p999_us=float(p999),
+    )
+
+
+def in_own_process(name: str, load: Load) -> Figures:
+    """Run one reader in a fresh process, on the last core where there are two."""
+    argument = json.dumps([name, load.url, load.streams, load.rounds, load.authority])
+    said = subprocess.run(
+        [sys.executable, __file__, "--reader", argument],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=300,
+    )
+    return msgspec.json.decode(said.stdout, type=Figures)
+
+
+@contextmanager
+def certificate(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield a server's certificate for 127.0.0.1, and the file of the authority to trust."""
+    import trustme
+
+    authority = trustme.CA()
+    pem = folder / "server.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(pem))
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    yield pem, str(folder / "authority.pem")
+
+
+def run(streams: list[int], readers: list[str], *, tls: bool, seconds: float) -> list[Figures]:
+    """Give every reader every load, one after the other, and return all figures."""
+    rounds = max(1, round(seconds * EVENTS_PER_S / EVENTS_PER_REQUEST))
+    server_core = 0 if (os.cpu_count() or 1) > 1 else None
+    script = Script(first_token_s=0.02, gap_s=1 / EVENTS_PER_S, scatter=True)
+    figures: list[Figures] = []
+    with tempfile.TemporaryDirectory() as folder, certificate(Path(folder)) as (pem, authority):
+        for count in streams:
+            for name in readers:
+                with ReferenceServer(
+                    script=script, certificate=pem if tls else None, core=server_core
+                ) as server:
+                    load = Load(server.url, count, rounds, authority if tls else None)
+                    figures.append(in_own_process(name, load))
+                show(figures[-1], server)
+    return figures
+
+
+def show(row: Figures, server: ReferenceServer) -> None:
+    late = server.send_error
+    print(
+        f"| {row.reader:<17} | {row.streams:>3} × {EVENTS_PER_S} | {row.events / row.seconds:>9,.0f} "
+        f"| {row.expected - row.events:>4} | {row.cpu_us_per_event:>7.1f} "
+        f"| {row.error_p50_us:>8,.0f} | {row.error_p99_us:>8,.0f} | {row.error_p999_us:>8,.0f} "
+        f"| {late.late_p99_us if late else float('nan'):>6,.0f} |",
+        flush=True,
+    )
+
+
+def broken_promises(figures: list[Figures], *, tls: bool) -> list[str]:
+    """Return what README promises and this run did not show."""
+    rows = {(row.reader, row.streams): row for row in figures}
+    broken = []
+    for row in figures:
+        if row.reader != "llmperf":
+            continue
+        limit_us = 300 if tls else 100 if row.streams < 800 else 200
+        if row.error_p99_us > limit_us:
+            broken.append(
+                f"{row.streams} streams: error p99 {row.error_p99_us:.0f} > {limit_us} µs"
+            )
+        if row.events != row.expected:
+            broken.append(f"{row.streams} streams: {row.expected - row.events} events lost")
+        for other, factor in (("httpx aiter_lines", 10), ("aiohttp lines", 2)):
+            peer = rows.get((other, row.streams))
+            if peer and not tls and peer.cpu_us_per_event < factor * row.cpu_us_per_event:
+                ratio = peer.cpu_us_per_event / row.cpu_us_per_event
+                broken.append(f"{row.streams} streams: {other} costs {ratio:.1f} ×, not {factor} ×")
+    return broken
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--streams", type=int, nargs="+")
+    parser.add_argument("--readers", nargs="+", default=list(READERS), choices=list(READERS))
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--reader", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.reader:
+        if (cores := os.cpu_count() or 1) > 1:
+            os.sched_setaffinity(0, {cores - 1})
+        name, *load = json.loads(given.reader)
+        sys.stdout.buffer.write(msgspec.json.encode(read(name, Load(*load))))
+        return 0
+    print(
+        "| reader | streams × events/s | events/s | lost | CPU µs/event | error p50 µs | p99 | p99.9 | server late p99 |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    streams = given.streams or ([100] if given.tls else [100, 200, 800])
+    figures = run(streams, given.readers, tls=given.tls, seconds=given.seconds)
+    broken = broken_promises(figures, tls=given.tls) if given.check else []
+    for line in broken:
+        print("broken:", line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Timelines as lines of JSON: the append-only journal of a stage, and what workers send home.
+
+One line a request. A process that dies leaves whole lines and at most one half, which reading
+leaves out.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+import msgspec
+from attrs import asdict
+
+from llmperf_core.errors import StoredRunError
+from llmperf_core.timeline import (
+    Censored,
+    Completed,
+    Connection,
+    CountedBy,
+    Failed,
+    Outcome,
+    Stamps,
+    Timeline,
+    TokenCount,
+)
+
+
+class _Tokens(msgspec.Struct):
+    output: int
+    input: int | None
+    cached: int | None
+    counted_by: CountedBy
+
+
+class _Connection(msgspec.Struct):
+    fresh: bool
+    connect_ns: int
+    tls_ns: int
+    reopened: int
+
+
+class _Line(msgspec.Struct):
+    """A timeline as it is stored; the names are those of `Timeline`."""
+
+    index: int
+    status: Literal["completed", "failed", "censored"]
+    due_at_ns: int | None
+    sent_at_ns: int | None
+    ended_at_ns: int
+    tokens: _Tokens
+    asked_tokens: int | None
+    connection: _Connection
+    stamps: Stamps
+    finish_reason: str | None = None
+    error: str = ""
+    detail: str = ""
+    server_ns: Mapping[str, int] = {}
+    token_at_ns: list[int] = []
+    read_lag_ns: list[int] = []
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(_Line)
+
+
+def line_of(timeline: Timeline) -> bytes:
+    """Return the timeline as one line of JSON, its end included."""
+    outcome = timeline.outcome
+    line = _Line(
+        index=timeline.index,
+        status=_status(outcome),
+        finish_reason=outcome.finish_reason if isinstance(outcome, Completed) else None,
+        error=outcome.error if isinstance(outcome, Failed) else "",
+        detail=outcome.detail if isinstance(outcome, Failed) else "",
+        due_at_ns=timeline.due_at_ns,
+        sent_at_ns=timeline.sent_at_ns,
+        ended_at_ns=timeline.ended_at_ns,
+        tokens=_Tokens(**asdict(timeline.tokens)),
+        asked_tokens=timeline.asked_tokens,
+        connection=_Connection(**asdict(timeline.connection)),
+        stamps=timeline.stamps,
+        server_ns=timeline.server_ns,
+        token_at_ns=timeline.token_at_ns.tolist(),
+        read_lag_ns=timeline.read_lag_ns.tolist(),
+    )
+    return _ENCODER.encode(line) + b"\n"
+
+
+def timeline_of(line: bytes) -> Timeline:
+    """Return the timeline that a line holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    stored = _DECODER.decode(line)
+    return Timeline(
+        index=stored.index,
+        due_at_ns=stored.due_at_ns,
+        sent_at_ns=stored.sent_at_ns,
+        token_at_ns=stored.token_at_ns,
+        read_lag_ns=stored.read_lag_ns,
+        ended_at_ns=stored.ended_at_ns,
+        outcome=_outcome(stored),
+        tokens=TokenCount(**msgspec.structs.asdict(stored.tokens)),
+        asked_tokens=stored.asked_tokens,
+        connection=Connection(**msgspec.structs.asdict(stored.connection)),
+        server_ns=stored.server_ns,
+        stamps=stored.stamps,
+    )
+
+
+def _status(outcome: Outcome) -> Literal["completed", "failed", "censored"]:
+    match outcome:
+        case Completed():
+            return "completed"
+        case Failed():
+            return "failed"
+        case Censored():
+            return "censored"
+
+
+def _outcome(stored: _Line) -> Outcome:
+    match stored.status:
+        case "completed":
+            return Completed(stored.finish_reason)
+        case "failed":
+            return Failed(stored.error, stored.detail)
+        case "censored":
+            return Censored()
+
+
+class Journal:
+    """The append-only file of a stage's timelines.
+
+    Raises:
+        StoredRunError: the file cannot be created or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            # Unbuffered: a line is with the kernel before the next request ends.
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise StoredRunError(path, f"cannot be written: {error.strerror}") from error
+
+    def append(self, timeline: Timeline) -> None:
+        """Write a timeline.
+
+        Raises:
+            StoredRunError: the disk took only a part of it.
+        """
+        line = line_of(timeline)
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise StoredRunError(self._path, f"cannot be written: {error.strerror}") from error
+        if written != len(line):
+            raise StoredRunError(self._path, "the disk is full")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def read_journal(path: Path) -> Iterator[Timeline]:
+    """Yield the timelines of a journal in the order in which the requests ended.
+
+    A last line that was cut off by a crash is left out.
+
+    Raises:
+        StoredRunError: the file cannot be read, or a line inside it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield timeline_of(line)
+                except (ValueError, msgspec.MsgspecError) as error:
+                    raise StoredRunError(path, f"line {number} is damaged: {error}") from error
+    except OSError as error:
+        raise StoredRunError(path, f"cannot be read: {error.strerror}") from error

@@ -1,0 +1,224 @@
+"""One measured stage: start requests as the load says, through warm-up, window and drain."""
+
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import anyio
+import httpx
+import numpy as np
+from anyio.abc import TaskGroup
+
+from llmperf_core._version import __version__
+from llmperf_core.load import OpenLoop
+from llmperf_core.run.exchange import Client, Clock, exchange
+from llmperf_core.run.job import Job, Listener, Phase, Progress
+from llmperf_core.target import Endpoint, Prompt
+from llmperf_core.timeline import Failed, Observation, Outcome, Timeline, Window
+from llmperf_core.units import NS_PER_MS, ns_from_s, s_from_ns
+from llmperf_core.wire import Wire, kernel_stamps_work
+
+# A request is prepared this long before it is due: its connection is ready by then, and setting it
+# up is part of no latency.
+_LEAD_NS = 20 * NS_PER_MS
+_REPORT_EVERY_S = 0.25
+# A server that refuses at once would be asked thousands of times a second by a closed loop.
+_PAUSE_AFTER_FAILURE_S = 0.1
+_LONGEST_PAUSE_S = 1.0
+
+
+async def measure(
+    job: Job, listener: Listener, stop: anyio.Event, *, clock: Clock = time.monotonic_ns
+) -> Observation:
+    """Measure one stage in this process, on the running event loop.
+
+    Args:
+        job: the stage.
+        listener: is told of each request's end, and of progress.
+        stop: when set, the stage ends at once: requests in flight are censored.
+        clock: the monotonic clock; tests put a virtual one in.
+
+    Returns:
+        What the harness saw of itself, the window that counts among it.
+    """
+    cpu_ns = time.process_time_ns()
+    started_at = datetime.now(UTC).isoformat()
+    async with _client(job, clock) as (client, wire):
+        stage = _Stage(job, client, listener)
+        await stage.run(stop)
+        ended_at_ns = clock() - client.zero_ns
+        return Observation(
+            window=stage.window(ended_at_ns),
+            ended_at_ns=ended_at_ns,
+            started_at=started_at,
+            client_cpu_ns=time.process_time_ns() - cpu_ns,
+            clock_steps=wire.clock_steps if wire is not None else 0,
+            interrupted=stop.is_set(),
+        )
+
+
+@asynccontextmanager
+async def _client(job: Job, clock: Clock) -> AsyncIterator[tuple[Client, Wire | None]]:
+    endpoint, wire = job.endpoint, None
+    if endpoint.transport is not None:
+        transport = endpoint.transport()
+    elif kernel_stamps_work():
+        transport = wire = Wire(verify=endpoint.verify)
+    else:
+        transport = _plain_transport(endpoint)
+    http = httpx.AsyncClient(
+        transport=transport,
+        # One of httpx's defaults is a deadline of 5 s on reads; ours are in `exchange`.
+        timeout=httpx.Timeout(None, connect=job.settings.deadlines.connect_s),
+        headers={"accept-encoding": "identity", "user-agent": f"llmperf/{__version__}"},
+        trust_env=False,
+    )
+    async with http:
+        yield (
+            Client(
+                http=http,
+                endpoint=endpoint,
+                settings=job.settings,
+                until=wire.until if wire is not None else _sleeper(clock),
+                on_wire=wire is not None,
+                zero_ns=clock(),
+                clock=clock,
+            ),
+            wire,
+        )
+
+
+def _plain_transport(endpoint: Endpoint) -> httpx.AsyncHTTPTransport:
+    """Return httpx's own transport, without its silent cap on connections."""
+    return httpx.AsyncHTTPTransport(
+        verify=endpoint.verify,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+    )
+
+
+def _sleeper(clock: Clock) -> Callable[[int], Awaitable[None]]:
+    async def until(at_ns: int) -> None:
+        await anyio.sleep(max(0.0, s_from_ns(at_ns - clock())))
+
+    return until
+
+
+class _Stage:
+    """A stage under way: who may start, and what has been seen. Instants are on the run's clock."""
+
+    def __init__(self, job: Job, client: Client, listener: Listener) -> None:
+        self._job, self._client, self._listener = job, client, listener
+        self._prompts: Iterator[Prompt] = job.workload.prompts(job.seed)
+        settings = job.settings
+        self._open_at_ns = ns_from_s(settings.warmup_s)
+        self._close_at_ns = (
+            None
+            if settings.duration_s is None
+            else self._open_at_ns + ns_from_s(settings.duration_s)
+        )
+        self._closed = anyio.Event()
+        self._started = self._counted = self._ended = 0
+        self._last_end_ns = 0
+
+    async def run(self, stop: anyio.Event) -> None:
+        """Start requests until the window closes, then wait for those in flight."""
+        async with anyio.create_task_group() as everything:
+            everything.start_soon(_cancel_when, stop, everything)
+            everything.start_soon(self._report)
+            with anyio.CancelScope() as drain:
+                async with anyio.create_task_group() as requests:
+                    requests.start_soon(self._start_requests, requests)
+                    await self._window_closes()
+                    drain.deadline = anyio.current_time() + self._job.settings.drain_s
+            everything.cancel_scope.cancel()
+
+    def window(self, ended_at_ns: int) -> Window:
+        """Return the window: as planned, or closed by the end of the last request that counts."""
+        close_at_ns = ended_at_ns
+        if self._close_at_ns is not None:
+            close_at_ns = min(close_at_ns, self._close_at_ns)
+        if self._counted == self._job.settings.requests:
+            close_at_ns = min(close_at_ns, self._last_end_ns)
+        return Window(open_at_ns=min(self._open_at_ns, close_at_ns), close_at_ns=close_at_ns)
+
+    def _now_ns(self) -> int:
+        return self._client.clock() - self._client.zero_ns
+
+    async def _start_requests(self, requests: TaskGroup) -> None:
+        load = self._job.load
+        if isinstance(load, OpenLoop):
+            await self._start_when_due(load, requests)
+            return
+        for _ in range(load.slots):
+            requests.start_soon(self._keep_one_in_flight)
+
+    async def _start_when_due(self, load: OpenLoop, requests: TaskGroup) -> None:
+        for due_at_ns in load.instants(np.random.default_rng(self._job.seed)):
+            if not self._admit(due_at_ns):
+                return
+            await self._client.until(self._client.zero_ns + due_at_ns - _LEAD_NS)
+            requests.start_soon(self._one, due_at_ns)
+
+    async def _keep_one_in_flight(self) -> None:
+        pause_s = 0.0
+        while self._admit(self._now_ns()):
+            if isinstance(await self._one(None), Failed):
+                pause_s = min(pause_s + _PAUSE_AFTER_FAILURE_S, _LONGEST_PAUSE_S)
+                await anyio.sleep(pause_s)
+            else:
+                pause_s = 0.0
+
+    async def _one(self, due_at_ns: int | None) -> Outcome:
+        index, self._started = self._started, self._started + 1
+        return await exchange(
+            self._client, next(self._prompts), index=index, due_at_ns=due_at_ns, note=self._note
+        )
+
+    def _admit(self, start_at_ns: int) -> bool:
+        """Return whether a request may start then; the first that may not closes the window."""
+        if self._close_at_ns is not None and start_at_ns >= self._close_at_ns:
+            self._closed.set()
+        elif start_at_ns >= self._open_at_ns:
+            if self._counted == self._job.settings.requests:
+                self._closed.set()
+            else:
+                self._counted += 1
+        return not self._closed.is_set()
+
+    async def _window_closes(self) -> None:
+        left_s = math.inf
+        if self._close_at_ns is not None:
+            left_s = s_from_ns(self._close_at_ns - self._now_ns())
+        with anyio.move_on_after(left_s):
+            await self._closed.wait()
+            if self._job.settings.requests is None:
+                await anyio.sleep(left_s)
+        self._closed.set()
+
+    def _note(self, timeline: Timeline) -> None:
+        self._ended += 1
+        self._last_end_ns = max(self._last_end_ns, timeline.ended_at_ns)
+        self._listener.note(timeline)
+
+    async def _report(self) -> None:
+        while True:
+            now_ns = self._now_ns()
+            phase: Phase = "measuring" if now_ns >= self._open_at_ns else "warm-up"
+            self._listener.report(
+                Progress(
+                    phase="draining" if self._closed.is_set() else phase,
+                    elapsed_ns=now_ns,
+                    in_flight=self._started - self._ended,
+                    started=self._started,
+                    ended=self._ended,
+                )
+            )
+            await anyio.sleep(_REPORT_EVERY_S)
+
+
+async def _cancel_when(stop: anyio.Event, tasks: TaskGroup) -> None:
+    await stop.wait()
+    tasks.cancel_scope.cancel()

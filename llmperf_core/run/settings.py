@@ -1,0 +1,55 @@
+"""How a stage is measured, apart from what it measures."""
+
+from attrs import field, frozen
+from attrs.validators import ge, gt, optional
+
+
+@frozen(kw_only=True)
+class Deadlines:
+    """How long one request may keep us waiting before it counts as failed.
+
+    Raises:
+        ValueError: a deadline is not positive.
+    """
+
+    connect_s: float = field(default=10.0, validator=gt(0))
+    """For the name look-up, the TCP and the TLS handshake."""
+    first_token_s: float = field(default=120.0, validator=gt(0))
+    """From start to the first token."""
+    gap_s: float = field(default=60.0, validator=gt(0))
+    """Between two tokens."""
+    whole_s: float = field(default=600.0, validator=gt(0))
+    """From start to the end of the answer."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """How a stage is measured, apart from what it measures.
+
+    Raises:
+        ValueError: a field is out of its range.
+    """
+
+    duration_s: float | None = field(default=30.0)
+    """Length of the window; None lets `requests` alone end it."""
+    requests: int | None = field(default=None, validator=optional(gt(0)))
+    """At most this many requests are started in the window; None leaves it to `duration_s`."""
+    warmup_s: float = field(default=2.0, validator=ge(0))
+    """Load before the window opens, which no figure counts."""
+    drain_s: float = field(default=60.0, validator=ge(0))
+    """How long requests in flight at the window's close may take to end; later ones are censored.
+    """
+    seed: int | None = None
+    """Of the prompts and the arrivals; None draws one, and the run records it."""
+    deadlines: Deadlines = Deadlines()
+    max_response_bytes: int = field(default=1 << 26, validator=gt(0))
+    """A response that is larger fails: it must not fill the memory."""
+
+    @duration_s.validator
+    def _check_duration(self, _: object, value: float | None) -> None:
+        if value is not None and value <= 0:
+            raise ValueError(f"'duration_s' must be > 0: {value}")
+
+    def __attrs_post_init__(self) -> None:
+        if self.duration_s is None and self.requests is None:
+            raise ValueError("neither 'duration_s' nor 'requests' ends the stage; give one")

@@ -1,0 +1,104 @@
+"""The measuring process: `python -m llmperf_core.run.worker`.
+
+It is started afresh and never imports the caller's `__main__`, so a script needs no guard and a
+notebook just works. The stage comes in on standard input, pickled by value where it was defined in
+a cell; lines of JSON go out on standard output. When standard input ends, the stage is stopped: a
+caller that dies takes its measuring process with it.
+"""
+
+import gc
+import os
+import queue
+import sys
+import threading
+from typing import BinaryIO
+
+import anyio
+import cloudpickle
+import msgspec
+from attrs import asdict
+
+from llmperf_core.run.job import Job, Listener, Progress
+from llmperf_core.run.journal import line_of
+from llmperf_core.run.measure import measure
+from llmperf_core.timeline import Observation, Timeline
+
+TIMELINE, PROGRESS, OBSERVATION = b"T", b"P", b"O"
+"""The first byte of a line says what the rest of it is."""
+
+
+class _Mouth:
+    """Writes lines from a thread of its own: a slow reader must not hold up the measuring."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="llmperf-results", daemon=True)
+        self._thread.start()
+
+    def say(self, kind: bytes, line: bytes) -> None:
+        self._lines.put(kind + line)
+
+    def close(self) -> None:
+        self._lines.put(None)
+        self._thread.join()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                self._file.write(line)
+                if self._lines.empty():
+                    self._file.flush()
+            except OSError:
+                return  # nobody listens any more; the end of standard input stops the stage
+        self._file.flush()
+
+
+async def _measure_and_tell(job: Job, mouth: _Mouth, stop: anyio.Event) -> None:
+    encode = msgspec.json.encode
+
+    def note(timeline: Timeline) -> None:
+        mouth.say(TIMELINE, line_of(timeline))
+
+    def report(progress: Progress) -> None:
+        mouth.say(PROGRESS, encode(asdict(progress)) + b"\n")
+
+    observation: Observation = await measure(job, Listener(note=note, report=report), stop)
+    mouth.say(OBSERVATION, encode(asdict(observation)) + b"\n")
+
+
+async def _main(job: Job, mouth: _Mouth) -> None:
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+
+        async def stop_at_end_of_input() -> None:
+            await anyio.wait_readable(sys.stdin)
+            stop.set()
+
+        tasks.start_soon(stop_at_end_of_input)
+        await _measure_and_tell(job, mouth, stop)
+        tasks.cancel_scope.cancel()
+
+
+def main() -> None:
+    """Read a job, measure it, write what happens."""
+    # What the workload or the codec of a user prints must not end up between the results.
+    results = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    size = int(sys.stdin.buffer.readline())
+    # The search path first: what the caller could import, the job's classes among it, we can too.
+    sys.path[:], job = cloudpickle.loads(sys.stdin.buffer.read(size))
+    mouth = _Mouth(results)
+    gc.collect()
+    gc.freeze()  # what was imported is never garbage: collections look at requests alone
+    anyio.run(
+        _main,
+        cloudpickle.loads(job),
+        mouth,
+        backend_options={"use_uvloop": sys.platform != "win32"},
+    )
+    mouth.close()
+
+
+if __name__ == "__main__":
+    main()
