@@ -1,0 +1,286 @@
+"""Whether a stage's numbers can be trusted, and what speaks against it.
+
+A check is a pure function of the evidence; `CHECKS` is the list, and a caller may pass another.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
+
+from attrs import frozen
+
+from llmperf_core.judge.intervals import least_count
+from llmperf_core.judge.summary import MetricSummary, Summary
+from llmperf_core.timeline import Observation
+from llmperf_core.units import NS_PER_MS, format_duration, format_number
+
+Status: TypeAlias = Literal["valid", "suspect", "invalid"]
+"""`valid`: nothing speaks against the numbers. `suspect`: look twice. `invalid`: do not use."""
+
+ERROR_SHARE_SUSPECT = 0.01
+"""Of the requests that ended. Failures are not in the distributions, so they flatter them."""
+ERROR_SHARE_INVALID = 0.10
+READ_LAG_SUSPECT = 0.25
+"""Read lag (p99) ÷ gap between tokens (median). At a whole gap the kernel merges tokens and only
+the last one's stamp survives, so a quarter leaves room."""
+READ_LAG_INVALID = 1.0
+COALESCED_SUSPECT = 0.01
+"""Of the tokens. Each is a gap of 0 and makes the one before it too long, so 1 % reaches p99."""
+COALESCED_INVALID = 0.20
+OFFERED_SUSPECT = 0.98
+"""Requests sent ÷ requests asked for."""
+OFFERED_INVALID = 0.90
+LAG_OF_E2E_SUSPECT = 0.10
+"""Lag (p99) ÷ E2E (median)."""
+LAG_LEAST_NS = 10 * NS_PER_MS
+"""No lag up to this is held against a stage: timers of general-purpose systems are no better."""
+CPU_SHARE_SUSPECT = 0.80
+"""Of one core. The measuring process has one thread; above this, requests wait for it."""
+
+_ORDER: tuple[Status, ...] = ("valid", "suspect", "invalid")
+
+
+@frozen
+class Reason:
+    """Something to know about a stage before using its numbers."""
+
+    code: str
+    """Short and stable, for programs."""
+    detail: str
+    """What was seen and what it means, for people."""
+    status: Status = "suspect"
+    """What it makes of the stage by itself; `valid` for what is only worth knowing."""
+
+
+@frozen
+class Verdict:
+    """What the numbers of a stage are worth, and why."""
+
+    status: Status
+    reasons: tuple[Reason, ...] = ()
+    """The gravest first. A valid stage may have some too, which are only worth knowing."""
+
+
+@frozen
+class Evidence:
+    """What a check looks at."""
+
+    summary: Summary
+    observation: Observation
+
+    def metric(self, name: str) -> MetricSummary | None:
+        """Return the distribution of a metric; None if it was not measured or has no values."""
+        found = self.summary.metrics.get(name)
+        return found if found is not None and found.count else None
+
+
+Check: TypeAlias = Callable[[Evidence], Reason | None]
+"""Returns what it has to say; None if nothing."""
+
+
+def judge(
+    summary: Summary, observation: Observation, *, checks: Iterable[Check] | None = None
+) -> Verdict:
+    """Return what the numbers of a stage are worth: as much as the gravest reason leaves.
+
+    Args:
+        summary: what its requests come to.
+        observation: what the harness saw of itself.
+        checks: what to look at; None for `CHECKS`.
+    """
+    evidence = Evidence(summary, observation)
+    said = (check(evidence) for check in (CHECKS if checks is None else checks))
+    reasons = sorted(
+        (reason for reason in said if reason is not None),
+        key=lambda reason: -_ORDER.index(reason.status),
+    )
+    return Verdict(reasons[0].status if reasons else "valid", tuple(reasons))
+
+
+def _graded(value: float, *, suspect: float, invalid: float) -> Status:
+    """Return what a value makes of a stage when more of it is worse."""
+    if value > invalid:
+        return "invalid"
+    return "suspect" if value > suspect else "valid"
+
+
+def _percent(share: float) -> str:
+    return f"{format_number(100 * share)} %"
+
+
+def _high(metric: MetricSummary) -> tuple[str, float]:
+    """Return the 99th percentile, or the maximum where there are too few values for one."""
+    p99_ns = metric.percentiles.get(99)
+    if p99_ns is not None:
+        return "p99", p99_ns
+    return "max", float(metric.max_ns or 0)
+
+
+def _gap_ns(evidence: Evidence) -> float | None:
+    """Return the usual time between tokens, None if it is not known.
+
+    It is the median ITL; or the median TPOT where tokens come in bursts and most gaps are 0.
+    """
+    for name in ("itl", "tpot"):
+        metric = evidence.metric(name)
+        median_ns = metric.percentiles.get(50) if metric is not None else None
+        if median_ns:
+            return median_ns
+    return None
+
+
+def _read_lag_of_gap(evidence: Evidence) -> float | None:
+    """Return the read lag in gaps between tokens; None if either is not known."""
+    read_lag, gap_ns = evidence.metric("read_lag"), _gap_ns(evidence)
+    return None if read_lag is None or gap_ns is None else _high(read_lag)[1] / gap_ns
+
+
+def no_completed_request(evidence: Evidence) -> Reason | None:
+    """Nothing was measured."""
+    requests = evidence.summary.requests
+    if requests.completed:
+        return None
+    detail = f"none of {requests.total} requests completed"
+    if requests.by_error:
+        named = ", ".join(f"{error} {count}×" for error, count in requests.by_error.items())
+        detail += f": {named}"
+    return Reason("no_completed_request", detail, "invalid")
+
+
+def too_few_samples(evidence: Evidence) -> Reason | None:
+    """Too few requests for the 95th percentile to have an interval."""
+    completed, least = evidence.summary.requests.completed, least_count(95)
+    if not 0 < completed < least:
+        return None
+    detail = f"{completed} completed requests; a p95 needs {least}: measure for longer"
+    return Reason("too_few_samples", detail)
+
+
+def errors(evidence: Evidence) -> Reason | None:
+    """Requests failed, and they are in no distribution."""
+    requests = evidence.summary.requests
+    if not requests.failed:
+        return None
+    share = requests.failed / (requests.failed + requests.completed)
+    named = ", ".join(f"{error} {count}×" for error, count in requests.by_error.items())
+    status = _graded(share, suspect=ERROR_SHARE_SUSPECT, invalid=ERROR_SHARE_INVALID)
+    return Reason("errors", f"{_percent(share)} of the requests failed: {named}", status)
+
+
+def read_lag(evidence: Evidence) -> Reason | None:
+    """The program read too late for the gaps between tokens."""
+    share, metric = _read_lag_of_gap(evidence), evidence.metric("read_lag")
+    if share is None or metric is None or share <= READ_LAG_SUSPECT:
+        return None
+    which, lag_ns = _high(metric)
+    detail = (
+        f"read lag {which} {format_duration(lag_ns)} is {_percent(share)} of the usual gap between "
+        f"tokens ({format_duration(lag_ns / share)}): the client is too slow for this stream"
+    )
+    status = _graded(share, suspect=READ_LAG_SUSPECT, invalid=READ_LAG_INVALID)
+    return Reason("read_lag", detail, status)
+
+
+def coalesced(evidence: Evidence) -> Reason | None:
+    """Tokens came together: the reader's doing, or the server's; the read lag tells which."""
+    share = evidence.summary.coalesced_share
+    if share is None or share <= COALESCED_SUSPECT:
+        return None
+    lag = _read_lag_of_gap(evidence)
+    seen = f"{_percent(share)} of the tokens came in one read with an earlier one"
+    if lag is not None and lag <= READ_LAG_SUSPECT:
+        detail = f"{seen}; reads were prompt, so the server sends several at a time"
+        return Reason("bursts", detail, "valid")
+    detail = f"{seen}: either the client read too late or the server sends several at a time"
+    if lag is None:
+        # Without a kernel's stamps neither can be ruled out, so neither is held for certain.
+        return Reason("coalesced", f"{detail} (no read lag is known)")
+    status = _graded(share, suspect=COALESCED_SUSPECT, invalid=COALESCED_INVALID)
+    return Reason("coalesced", detail, status)
+
+
+def offered_load(evidence: Evidence) -> Reason | None:
+    """An open loop sent fewer requests than it was asked for."""
+    asked, offered = evidence.summary.asked, evidence.summary.offered
+    # One request may always fall to the other side of the window's edge.
+    if asked is None or offered is None or asked - offered <= 1:
+        return None
+    missing = 1 - offered / asked
+    if missing <= 1 - OFFERED_SUSPECT:
+        return None
+    detail = f"{offered} of {asked} requests were sent: the load that was asked for was not reached"
+    status = _graded(missing, suspect=1 - OFFERED_SUSPECT, invalid=1 - OFFERED_INVALID)
+    return Reason("offered_load", detail, status)
+
+
+def lag(evidence: Evidence) -> Reason | None:
+    """An open loop sent requests late."""
+    metric, e2e = evidence.metric("lag"), evidence.metric("e2e")
+    if metric is None:
+        return None
+    which, lag_ns = _high(metric)
+    median_ns = e2e.percentiles.get(50) if e2e is not None else None
+    if lag_ns <= max(LAG_LEAST_NS, LAG_OF_E2E_SUSPECT * (median_ns or 0)):
+        return None
+    detail = (
+        f"requests were sent up to {format_duration(lag_ns)} ({which}) after they were due; "
+        "every latency counts from due, so part of it is the client's"
+    )
+    return Reason("lag", detail)
+
+
+def client_cpu(evidence: Evidence) -> Reason | None:
+    """The measuring process was busy for most of the time."""
+    observation = evidence.observation
+    if observation.ended_at_ns <= 0:
+        return None
+    share = observation.client_cpu_ns / observation.ended_at_ns
+    if share <= CPU_SHARE_SUSPECT:
+        return None
+    detail = f"the measuring process used {_percent(share)} of a core: requests may wait for it"
+    return Reason("client_cpu", detail)
+
+
+def clock_step(evidence: Evidence) -> Reason | None:
+    """The wall clock jumped, and kernel stamps are wall-clock."""
+    observation = evidence.observation
+    only_user = 0 < observation.reads <= observation.user_stamped_reads
+    if not observation.clock_steps or only_user:
+        return None
+    detail = f"the wall clock jumped {observation.clock_steps}× while kernel stamps relied on it"
+    return Reason("clock_step", detail)
+
+
+def interrupted(evidence: Evidence) -> Reason | None:
+    """Somebody stopped the stage."""
+    if not evidence.observation.interrupted:
+        return None
+    return Reason("interrupted", "the stage was stopped before its time was over")
+
+
+def user_stamps(evidence: Evidence) -> Reason | None:
+    """Worth knowing: some arrivals were stamped by the program only."""
+    observation = evidence.observation
+    if not observation.user_stamped_reads:
+        return None
+    share = observation.user_stamped_reads / max(observation.reads, 1)
+    detail = (
+        f"{_percent(share)} of the reads were stamped by the program and not by the kernel: "
+        "their instants are as late as the program was, and their read lag is not known"
+    )
+    return Reason("user_stamps", detail, "valid")
+
+
+CHECKS: tuple[Check, ...] = (
+    no_completed_request,
+    too_few_samples,
+    errors,
+    read_lag,
+    coalesced,
+    offered_load,
+    lag,
+    client_cpu,
+    clock_step,
+    interrupted,
+    user_stamps,
+)
+"""What `judge` looks at. Reasons of equal gravity keep this order."""

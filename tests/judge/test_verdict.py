@@ -1,0 +1,274 @@
+"""Each reason at its threshold, from stages that were made to have it."""
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from llmperf_core.judge import Reason, Summary, Verdict, judge, summarize
+from llmperf_core.judge.verdict import CHECKS, Status
+from llmperf_core.load import Concurrency, ConstantRate, LoadProfile
+from llmperf_core.timeline import (
+    Censored,
+    Completed,
+    Failed,
+    Observation,
+    Timeline,
+    TokenCount,
+    Window,
+)
+from llmperf_core.units import NS_PER_MS, NS_PER_S
+
+OBSERVATION = Observation(
+    window=Window(open_at_ns=0, close_at_ns=10 * NS_PER_S),
+    ended_at_ns=10 * NS_PER_S,
+    started_at="2024-01-01T00:00:00Z",
+    client_cpu_ns=1 * NS_PER_S,
+    reads=1000,
+)
+GAP_NS = 20 * NS_PER_MS
+
+
+def stage(
+    *,
+    count: int = 100,
+    read_lag_ns: int = 1_000,
+    coalesced: int = 0,
+    open_loop_lag_ns: int | None = None,
+    kernel: bool = True,
+) -> list[Timeline]:
+    """Return completed requests of 10 tokens, 20 ms apart, some together with the one before."""
+    token_at_ns = [50 * NS_PER_MS + k * GAP_NS for k in range(10)]
+    for k in range(1, coalesced + 1):
+        token_at_ns[k] = token_at_ns[0]
+    made = []
+    for k in range(count):
+        start = k * 9 * NS_PER_S // count
+        made.append(
+            Timeline(
+                index=k,
+                due_at_ns=None if open_loop_lag_ns is None else start,
+                sent_at_ns=start + (open_loop_lag_ns or 0),
+                token_at_ns=[start + at_ns for at_ns in token_at_ns],
+                read_lag_ns=[read_lag_ns] * 10 if kernel else (),
+                ended_at_ns=start + token_at_ns[-1],
+                outcome=Completed("length"),
+                tokens=TokenCount(output=10),
+                stamps="kernel" if kernel else "user",
+            )
+        )
+    return made
+
+
+def summary_of(timelines: list[Timeline], load: LoadProfile = Concurrency(1)) -> Summary:  # noqa: B008
+    """Return the summary of a stage."""
+    return summarize(timelines, OBSERVATION, load=load)
+
+
+def verdict_of(timelines: list[Timeline], load: LoadProfile = Concurrency(1)) -> Verdict:  # noqa: B008
+    """Return the verdict on a stage with an observation that is beyond reproach."""
+    return judge(summary_of(timelines, load), OBSERVATION)
+
+
+def said(verdict: Verdict) -> tuple[Status, list[str]]:
+    """Return the status and the codes of the reasons."""
+    return verdict.status, [reason.code for reason in verdict.reasons]
+
+
+def test_a_clean_stage_is_valid_without_a_word() -> None:
+    """Nothing to say."""
+    assert verdict_of(stage()) == Verdict("valid")
+
+
+def test_nothing_completed() -> None:
+    """Invalid, and the message says what happened instead."""
+    failed = [evolve(t, outcome=Failed("refused")) for t in stage(count=3)]
+    verdict = verdict_of(failed)
+    assert said(verdict) == ("invalid", ["no_completed_request", "errors"])
+    assert verdict.reasons[0].detail == "none of 3 requests completed: refused 3×"
+    assert said(verdict_of([])) == ("invalid", ["no_completed_request"])
+    censored = [evolve(t, outcome=Censored()) for t in stage(count=2)]
+    assert verdict_of(censored).reasons[0].detail == "none of 2 requests completed"
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(71, ("suspect", ["too_few_samples"])), (72, ("valid", []))]
+)
+def test_a_p95_must_be_possible(count: int, expected: tuple[Status, list[str]]) -> None:
+    """72 completed requests are the least that can enclose a 95th percentile."""
+    assert said(verdict_of(stage(count=count))) == expected
+
+
+@pytest.mark.parametrize(
+    ("failed", "status"),
+    [(1, "valid"), (2, "valid"), (3, "suspect"), (20, "suspect"), (21, "invalid")],
+)
+def test_errors_by_their_share(failed: int, status: Status) -> None:
+    """Of 200: more than 1 % is suspect, more than 10 % invalid; fewer are named all the same."""
+    made = stage(count=200)
+    for k in range(failed):
+        made[k] = evolve(made[k], outcome=Failed("truncated"))
+    verdict = verdict_of(made)
+    assert said(verdict) == (status, ["errors"])
+    assert verdict.reasons[0].detail.endswith(f"truncated {failed}×")
+
+
+@pytest.mark.parametrize(
+    ("read_lag_ns", "expected"),
+    [
+        (GAP_NS // 4, ("valid", [])),
+        (GAP_NS // 4 + 1000, ("suspect", ["read_lag"])),
+        (GAP_NS, ("suspect", ["read_lag"])),
+        (GAP_NS + 1000, ("invalid", ["read_lag"])),
+    ],
+)
+def test_read_lag_is_held_against_the_gap(
+    read_lag_ns: int, expected: tuple[Status, list[str]]
+) -> None:
+    """A quarter of the gap between tokens is borne; a whole one and nothing can be believed."""
+    assert said(verdict_of(stage(read_lag_ns=read_lag_ns))) == expected
+
+
+def test_a_few_reads_are_judged_by_their_worst() -> None:
+    """Without a 99th percentile the largest read lag stands for it."""
+    verdict = verdict_of(stage(count=10, read_lag_ns=GAP_NS * 2))
+    assert said(verdict) == ("invalid", ["read_lag", "too_few_samples"])
+    assert "read lag max 40.0 ms is 200 %" in verdict.reasons[0].detail
+
+
+def test_bursts_of_the_server_are_not_held_against_the_stage() -> None:
+    """Tokens came together while every read was prompt: it is only worth knowing."""
+    verdict = verdict_of(stage(coalesced=3))
+    assert said(verdict) == ("valid", ["bursts"])
+    assert "the server sends several at a time" in verdict.reasons[0].detail
+
+
+def test_tokens_mostly_in_bursts_are_held_against_the_mean_gap() -> None:
+    """The median gap is 0 then; TPOT says how fast tokens come, and the reads were prompt."""
+    assert said(verdict_of(stage(coalesced=6))) == ("valid", ["bursts"])
+    late = verdict_of(stage(coalesced=6, read_lag_ns=GAP_NS // 2))
+    assert said(late) == ("invalid", ["coalesced", "read_lag"])
+
+
+@pytest.mark.parametrize(
+    ("requests", "status"), [(2, None), (3, "suspect"), (50, "suspect"), (51, "invalid")]
+)
+def test_coalescing_by_a_late_reader(requests: int, status: Status | None) -> None:
+    """4 of 10 tokens together in some of 100 requests: above 1 % suspect, above 20 % invalid."""
+    late_ns = GAP_NS // 2
+    made = stage(coalesced=4, read_lag_ns=late_ns)[:requests]
+    made += stage(read_lag_ns=late_ns)[requests:]
+    found = [reason for reason in verdict_of(made).reasons if reason.code == "coalesced"]
+    assert [reason.status for reason in found] == ([status] if status else [])
+    assert all("either the client read too late or the server" in r.detail for r in found)
+
+
+def test_without_read_lag_coalescing_is_suspect_at_most() -> None:
+    """With the program's own stamps nobody can tell whose doing it was."""
+    assert said(verdict_of(stage(coalesced=6, kernel=False))) == ("suspect", ["coalesced"])
+
+
+@pytest.mark.parametrize(
+    ("unsent", "expected"),
+    [
+        (1, ("valid", [])),
+        (2, ("valid", [])),
+        (3, ("suspect", ["offered_load"])),
+        (10, ("suspect", ["offered_load"])),
+        (11, ("invalid", ["offered_load"])),
+    ],
+)
+def test_an_open_loop_must_offer_what_was_asked(
+    unsent: int, expected: tuple[Status, list[str]]
+) -> None:
+    """Of 100: below 98 sent is suspect, below 90 invalid."""
+    made = stage(open_loop_lag_ns=0)
+    for k in range(unsent):
+        made[k] = evolve(made[k], sent_at_ns=None, token_at_ns=(), outcome=Censored())
+    assert said(verdict_of(made, ConstantRate(10))) == expected
+
+
+def test_one_request_at_the_edge_is_not_held_against_a_short_stage() -> None:
+    """One of twenty is 5 %, and still only the edge of the window."""
+    made = stage(count=20, open_loop_lag_ns=0)
+    made[-1] = evolve(made[-1], sent_at_ns=None, outcome=Censored())
+    assert said(verdict_of(made, ConstantRate(2))) == ("suspect", ["too_few_samples"])
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "expected"), [(10, ("valid", [])), (25, ("valid", [])), (26, ("suspect", ["lag"]))]
+)
+def test_lag_is_held_against_e2e(lag_ms: int, expected: tuple[Status, list[str]]) -> None:
+    """E2E is 230 ms + lag: a tenth of it is borne."""
+    made = stage(open_loop_lag_ns=lag_ms * NS_PER_MS)
+    made = [
+        evolve(
+            t,
+            ended_at_ns=t.ended_at_ns + lag_ms * NS_PER_MS,
+            token_at_ns=t.token_at_ns + lag_ms * NS_PER_MS,
+        )
+        for t in made
+    ]
+    assert said(verdict_of(made, ConstantRate(10))) == expected
+
+
+def test_ten_milliseconds_of_lag_are_borne_however_quick_the_server() -> None:
+    """A timer of a general-purpose system is no better; 11 ms are too many for a quick one."""
+
+    def quick(lag_ms: int) -> Verdict:
+        made = [
+            evolve(t, token_at_ns=(), ended_at_ns=t.sent_at_ns or 0)
+            for t in stage(open_loop_lag_ns=lag_ms * NS_PER_MS)
+        ]
+        return verdict_of(made, ConstantRate(10))
+
+    assert said(quick(10)) == ("valid", [])
+    assert said(quick(11)) == ("suspect", ["lag"])
+
+
+def test_lag_is_judged_where_nothing_completed_too() -> None:
+    """It is of the harness, so no answer is needed."""
+    made = [evolve(t, outcome=Failed("refused")) for t in stage(open_loop_lag_ns=20 * NS_PER_MS)]
+    codes = said(verdict_of(made, ConstantRate(10)))[1]
+    assert "lag" in codes
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"client_cpu_ns": 8 * NS_PER_S}, ("valid", [])),
+        ({"client_cpu_ns": 9 * NS_PER_S}, ("suspect", ["client_cpu"])),
+        ({"client_cpu_ns": 9 * NS_PER_S, "ended_at_ns": 0}, ("valid", [])),
+        ({"clock_steps": 1}, ("suspect", ["clock_step"])),
+        ({"clock_steps": 1, "reads": 0}, ("suspect", ["clock_step"])),
+        ({"clock_steps": 1, "user_stamped_reads": 1000}, ("valid", ["user_stamps"])),
+        ({"interrupted": True}, ("suspect", ["interrupted"])),
+        ({"user_stamped_reads": 10}, ("valid", ["user_stamps"])),
+    ],
+    ids=str,
+)
+def test_what_the_harness_saw_of_itself(
+    changed: dict[str, Any], expected: tuple[Status, list[str]]
+) -> None:
+    """A busy client, a clock's jump and an interruption are suspect; user stamps are a note."""
+    observation = evolve(OBSERVATION, **changed)
+    assert said(judge(summary_of(stage()), observation)) == expected
+
+
+def test_the_gravest_reason_comes_first_and_decides() -> None:
+    """Notes do not lift a stage, and order does not hide what matters."""
+
+    def note(_: object) -> Reason:
+        return Reason("note", "", "valid")
+
+    def grave(_: object) -> Reason:
+        return Reason("grave", "", "invalid")
+
+    verdict = judge(summary_of(stage()), OBSERVATION, checks=[note, *CHECKS, grave])
+    assert said(verdict) == ("invalid", ["grave", "note"])
+
+
+def test_checks_bear_the_absence_of_every_metric() -> None:
+    """A summary of a user's own metrics only can still be judged."""
+    bare = summarize(stage(coalesced=3), OBSERVATION, load=Concurrency(1), metrics=[])
+    assert said(judge(bare, OBSERVATION)) == ("suspect", ["coalesced"])
