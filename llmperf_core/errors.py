@@ -36,6 +36,9 @@ class UsageError(LLMPerfError):
 class TargetUrlError(UsageError):
     """The target is not one that a registered backend understands."""
 
+    url: str
+    reason: str
+
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"target {url!r}: {reason}")
         self.url, self.reason = url, reason
@@ -43,6 +46,9 @@ class TargetUrlError(UsageError):
 
 class MissingExtraError(UsageError):
     """An optional dependency is not installed."""
+
+    extra: str
+    module: str
 
     def __init__(self, extra: str, module: str) -> None:
         super().__init__(
@@ -61,6 +67,9 @@ class TargetError(LLMPerfError):
 class UnreachableError(TargetError):
     """Nothing answers at the target's address."""
 
+    url: str
+    reason: str
+
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"cannot reach {url}: {reason}; is the server up, and is the port right?")
         self.url, self.reason = url, reason
@@ -69,6 +78,10 @@ class UnreachableError(TargetError):
 class RefusedByServerError(TargetError):
     """The server answers, but refuses to serve us."""
 
+    url: str
+    status: int
+    advice: str
+
     def __init__(self, url: str, status: int, advice: str) -> None:
         super().__init__(f"{url} answered HTTP {status}; {advice}")
         self.url, self.status, self.advice = url, status, advice
@@ -76,6 +89,9 @@ class RefusedByServerError(TargetError):
 
 class ProtocolError(TargetError):
     """The server answers, but speaks none of the protocols that we know."""
+
+    url: str
+    saw: str
 
     def __init__(self, url: str, saw: str) -> None:
         super().__init__(
@@ -87,6 +103,9 @@ class ProtocolError(TargetError):
 
 class StartError(TargetError):
     """A server that llmperf starts did not come up."""
+
+    what: str
+    reason: str
 
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(f"{what} did not start: {reason}; nothing is left running")
@@ -100,6 +119,9 @@ class HarnessError(LLMPerfError):
 class MeasuringProcessError(HarnessError):
     """The measuring process died before it had finished."""
 
+    reason: str
+    last_words: str
+
     def __init__(self, reason: str, last_words: str = "") -> None:
         words = f"; its last words: {last_words}" if last_words else ""
         super().__init__(f"the measuring process died ({reason}){words}; what it had sent is kept")
@@ -108,6 +130,9 @@ class MeasuringProcessError(HarnessError):
 
 class StoredRunError(HarnessError):
     """A run folder cannot be read or written."""
+
+    path: Path
+    reason: str
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"run folder {str(path)!r}: {reason}")
