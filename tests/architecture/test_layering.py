@@ -13,6 +13,7 @@ CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
 WORDS = {"errors", "units", "timeline", "target"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
+FRONT = {"backends", "bench", "results"}
 
 # A part of core → the other parts that it may import. `facade` is `llmperf_core` itself.
 ARROWS: dict[str, set[str]] = {
@@ -28,10 +29,13 @@ ARROWS: dict[str, set[str]] = {
     "judge": {"errors", "units", "timeline", "load"},
     "decide": {*WORDS, "workload", "load", "run", "judge"},
     "show": {"errors", "units", "timeline", "load", "judge"},
-    "facade": WORDS | STEPS,
-    "testing": {*WORDS, *STEPS, "facade"},
-    "pytest_plugin": {*WORDS, *STEPS, "facade", "testing"},
-    "cli": {*WORDS, *STEPS, "facade", "testing"},
+    "backends": {"errors", "target"},
+    "results": {*WORDS, "workload", "load", "run", "judge", "show"},
+    "bench": {*WORDS, "workload", "load", "run", "judge", "show", "backends", "results"},
+    "facade": {*WORDS, *STEPS, *FRONT},
+    "testing": {*WORDS, *STEPS, *FRONT, "facade"},
+    "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
+    "cli": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
 }
 EVERYBODY_MAY = {"_version"}
 BACKENDS_MAY_NOT = {"cli", "pytest_plugin"}
