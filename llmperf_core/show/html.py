@@ -1,0 +1,70 @@
+"""The notebook: what `_repr_html_` returns. No scripts, nothing loaded, any colour scheme."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from llmperf_core.show.view import (
+    METRIC_COLUMNS,
+    Column,
+    Row,
+    RunView,
+    StageView,
+    in_a_word,
+    instrument,
+    load_label,
+    measured,
+    stage_columns,
+)
+
+# Grey that is half transparent, and colours of middling lightness: they can be read on white and
+# on black. Text keeps the notebook's own colour.
+_LINE = "1px solid rgba(128,128,128,.4)"
+_CELL = "padding:.2em .7em;border:none;vertical-align:top"
+_COLOURS = {"valid": "#2e9e5b", "suspect": "#c98a00", "invalid": "#e0443e"}
+
+
+def run_html(view: RunView) -> str:
+    """Return a run as an HTML fragment: a row for each stage, then its reasons in words."""
+    heading = f"<strong>{escape(view.target)}</strong>"
+    if view.simulated:
+        heading += " · <strong>SIMULATED</strong>"
+    body = _table(stage_columns(view.stages), view.stages) if view.stages else "<p>no stages</p>"
+    return f"<div><p>{heading}</p>{body}{''.join(map(_notes, view.stages))}</div>"
+
+
+def stage_html(view: StageView) -> str:
+    """Return a stage as an HTML fragment: its verdict, its rates and its distributions."""
+    tables = _table(stage_columns([view]), [view]) + _table(METRIC_COLUMNS, measured(view.summary))
+    return f"<div>{_notes(view)}{tables}</div>"
+
+
+def _notes(view: StageView) -> str:
+    items = [f"<code>{escape(r.code)}</code>: {escape(r.detail)}" for r in view.verdict.reasons]
+    items += [escape(in_a_word(view)), escape(instrument(view))]
+    listed = "".join(f"<li>{item}</li>" for item in items)
+    status = _coloured(view.verdict.status)
+    return f"<p>{escape(load_label(view.load))}: {status}</p><ul>{listed}</ul>"
+
+
+def _coloured(text: str) -> str:
+    """Return the text escaped, a verdict in its colour; the word itself says it without."""
+    if text not in _COLOURS:
+        return escape(text).replace("\n", "<br>")
+    return f'<strong style="color:{_COLOURS[text]}">{text}</strong>'
+
+
+def _table(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> str:
+    head = "".join(_cell("th", column, column.heading) for column in columns)
+    body = "".join(
+        "<tr>" + "".join(_cell("td", column, column.cell(row)) for column in columns) + "</tr>"
+        for row in rows
+    )
+    return (
+        '<table style="border-collapse:collapse">'
+        f'<thead><tr style="border-bottom:{_LINE}">{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
+
+
+def _cell(tag: str, column: Column[Row], text: str) -> str:
+    side = "right" if column.numeric else "left"
+    return f'<{tag} style="{_CELL};text-align:{side}">{_coloured(text)}</{tag}>'

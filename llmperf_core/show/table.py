@@ -1,0 +1,110 @@
+"""The terminal: a row for each stage, and under it what speaks for and against the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmperf_core.show.view import (
+    METRIC_COLUMNS,
+    Row,
+    in_a_word,
+    instrument,
+    load_label,
+    measured,
+    stage_columns,
+)
+
+# Rich is imported by what prints: a notebook, which shows HTML, and a test suite need none of it.
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from llmperf_core.show.view import Column, RunView, StageView
+
+_STYLES = {"valid": "green", "suspect": "yellow", "invalid": "bold red"}
+_ENDLESS = 10_000
+
+
+def render(view: RunView, console: Console) -> None:
+    """Print a run: as many columns as the console has room for, and the reasons in words.
+
+    Colours are the console's to give: none without a terminal, or with NO_COLOR set. A run of
+    one stage gets its distributions with their intervals too.
+    """
+    from rich.text import Text
+
+    heading = Text(view.target, style="bold", overflow="fold")
+    if view.simulated:
+        heading.append(" · SIMULATED", style="magenta")
+    console.print(heading)
+    if not view.stages:
+        console.print("no stages")
+        return
+    _print_table(stage_columns(view.stages), view.stages, console)
+    if len(view.stages) == 1:
+        console.print()
+        _print_table(METRIC_COLUMNS, measured(view.stages[0].summary), console)
+    for stage in view.stages:
+        console.print()
+        _print_notes(stage, console)
+
+
+def _print_notes(view: StageView, console: Console) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    status = view.verdict.status
+    console.print(Text.assemble(load_label(view.load), ": ", (status, _STYLES[status])))
+    lines = [Text(f"{reason.code}: {reason.detail}") for reason in view.verdict.reasons]
+    for line in (*lines, Text(in_a_word(view)), Text(instrument(view))):
+        console.print(Padding(line, (0, 0, 0, 2), expand=False))
+
+
+def _print_table(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> None:
+    """Print what fits, and the names of the columns for which there was no room."""
+    from rich.text import Text
+
+    shown = list(columns)
+    table = _table(shown, rows)
+    while _width(table, console) > console.width and any(column.need for column in shown):
+        shown.remove(max(shown, key=lambda column: column.need))
+        table = _table(shown, rows)
+    console.print(table)
+    left_out = [column.heading.replace("\n", " ") for column in columns if column not in shown]
+    if left_out:
+        names = ", ".join(left_out)
+        console.print(Text(f"a wider terminal also shows {names}", style="dim"))
+
+
+def _table(columns: Iterable[Column[Row]], rows: Iterable[Row]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = list(columns)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+    )
+    for column in shown:
+        table.add_column(
+            Text(column.heading), justify="right" if column.numeric else "left", overflow="fold"
+        )
+    for row in rows:
+        cells = [column.cell(row) for column in shown]
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    """Return how wide the table is where nothing in it is wrapped."""
+    from rich.measure import Measurement
+
+    options = console.options.update(min_width=1, max_width=_ENDLESS)
+    return Measurement.get(console, options, table).maximum
