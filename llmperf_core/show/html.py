@@ -24,16 +24,27 @@ _COLOURS = {"valid": "#2e9e5b", "suspect": "#c98a00", "invalid": "#e0443e"}
 
 
 def run_html(view: RunView) -> str:
-    """Return a run as an HTML fragment: a row for each stage, then its reasons in words."""
+    """Return a run as an HTML fragment: a row for each stage, then its reasons in words.
+
+    A run of one stage gets its distributions with their intervals too.
+    """
     heading = f"<strong>{escape(view.target)}</strong>"
     if view.simulated:
         heading += " · <strong>SIMULATED</strong>"
-    body = _table(stage_columns(view.stages), view.stages) if view.stages else "<p>no stages</p>"
-    return f"<div><p>{heading}</p>{body}{''.join(map(_notes, view.stages))}</div>"
+    if len(view.stages) == 1:
+        body = stage_html(view.stages[0])
+    elif view.stages:
+        body = _table(stage_columns(view.stages), view.stages) + "".join(map(_notes, view.stages))
+    else:
+        body = "<p>no stages</p>"
+    return f"<div><p>{heading}</p>{body}</div>"
 
 
 def stage_html(view: StageView) -> str:
-    """Return a stage as an HTML fragment: its verdict, its rates and its distributions."""
+    """Return a stage as an HTML fragment: its verdict, its rates and its distributions.
+
+    It does not name the target or say that it is a simulator: `run_html` does, of one stage too.
+    """
     tables = _table(stage_columns([view]), [view]) + _table(METRIC_COLUMNS, measured(view.summary))
     return f"<div>{_notes(view)}{tables}</div>"
 

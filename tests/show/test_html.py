@@ -92,6 +92,14 @@ def test_nothing_is_painted_behind_the_text(run: RunView) -> None:
     assert "white" not in html
 
 
+def test_a_run_of_one_stage_is_that_stage_with_its_title(stage: Make) -> None:
+    """The target, whether it is simulated, and all that there is of the stage."""
+    view = stage()
+    html = run_html(RunView("sim:x", [view], simulated=True))
+    assert stage_html(view) in html
+    assert Seen(html).text.startswith("sim:x · SIMULATED")
+
+
 def test_no_stages() -> None:
     """An empty run is a sentence, not an empty table."""
     assert "no stages" in run_html(RunView("t", []))
