@@ -21,12 +21,13 @@ class StreamDecoder:
             DecodeError and nothing else.
     """
 
-    __slots__ = ("_events", "_head", "_take", "reply")
+    __slots__ = ("_events", "_head", "_silent", "_take", "reply")
 
     def __init__(self, reply: Reply, take: Callable[[bytes, int], None]) -> None:
         self.reply = reply
         self._take = take
         self._events = SseDecoder()
+        self._silent = True  # no event has come
         self._head = b""
 
     def feed(self, data: bytes, at_ns: int) -> None:
@@ -35,9 +36,11 @@ class StreamDecoder:
         Raises:
             DecodeError: the bytes break the protocol.
         """
-        if len(self._head) < _HEAD_BYTES:
-            self._head += data[:_HEAD_BYTES]
-        for event in self._events.feed(data):
+        events = self._events.feed(data)
+        if self._silent:
+            self._silent = not events
+            self._head += data[: _HEAD_BYTES - len(self._head)]
+        for event in events:
             self._take(event, at_ns)
 
     def finish(self) -> None:
@@ -50,7 +53,7 @@ class StreamDecoder:
         if cut and not cut.endswith(b"[DONE]"):
             self.reply.ended = False
         head = self._head.lstrip()
-        if not self.reply.ended and not _may_begin_stream(head):
+        if self._silent and not _may_begin_stream(head):
             raise DecodeError(f"not an event stream: {excerpt(head)}")
 
 
