@@ -34,7 +34,7 @@ from attrs import field, frozen
 
 from llmperf_core.load import Concurrency
 from llmperf_core.run.job import Job, Listener
-from llmperf_core.run.measure import measure
+from llmperf_core.run.stage import measure
 from llmperf_core.run.settings import Settings
 from llmperf_core.target import Decoder, Endpoint, Prompt, Request
 from llmperf_core.testing import ReferenceServer, Script

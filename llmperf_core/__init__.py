@@ -1,1 +1,42 @@
-"""Measure LLM inference endpoints."""
+"""Measure LLM inference endpoints, know how sure you are, and decide what to deploy."""
+
+from llmperf_core._version import __version__
+from llmperf_core.backends import target_of
+from llmperf_core.benchmark import InterruptedRunError, abench, asweep, bench, sweep
+from llmperf_core.errors import LLMPerfError
+from llmperf_core.judge import Metric, Slo, Verdict
+from llmperf_core.load import Concurrency, ConstantRate, Poisson
+from llmperf_core.results import Run, StageResult, load_run
+from llmperf_core.run import Deadlines, Settings
+from llmperf_core.target import Endpoint, Options, Prompt, Target
+from llmperf_core.timeline import Timeline
+from llmperf_core.workload import Fixed, Synthetic
+
+__all__ = [
+    "Concurrency",
+    "ConstantRate",
+    "Deadlines",
+    "Endpoint",
+    "Fixed",
+    "InterruptedRunError",
+    "LLMPerfError",
+    "Metric",
+    "Options",
+    "Poisson",
+    "Prompt",
+    "Run",
+    "Settings",
+    "Slo",
+    "StageResult",
+    "Synthetic",
+    "Target",
+    "Timeline",
+    "Verdict",
+    "__version__",
+    "abench",
+    "asweep",
+    "bench",
+    "load_run",
+    "sweep",
+    "target_of",
+]

@@ -159,3 +159,18 @@ class Observation:
     """Of `reads`, those that only the program could stamp."""
     interrupted: bool = False
     """Somebody stopped the stage early; what was measured until then is kept."""
+
+
+Phase: TypeAlias = Literal["warm-up", "measuring", "draining"]
+
+
+@frozen(kw_only=True)
+class Progress:
+    """How a stage under way stands at an instant."""
+
+    phase: Phase
+    elapsed_ns: int
+    """Since the run's zero."""
+    in_flight: int
+    started: int
+    ended: int

@@ -33,6 +33,15 @@ Clock: TypeAlias = Callable[[], int]
 """Returns the instant in nanoseconds on a monotonic clock."""
 
 
+@define
+class Tally:
+    """Reads of all exchanges of a stage."""
+
+    reads: int = 0
+    user_stamped: int = 0
+    """Of `reads`, those that the kernel had not stamped."""
+
+
 @frozen(kw_only=True)
 class Client:
     """What the exchanges of a stage share."""
@@ -46,6 +55,7 @@ class Client:
     """Whether `http` sends over the measuring wire, which notes and waits by itself."""
     zero_ns: int
     """The run's zero on the clock."""
+    tally: Tally
     clock: Clock = time.monotonic_ns
 
 
@@ -102,6 +112,8 @@ async def exchange(
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         outcome = failure_of(error)
     finally:
+        client.tally.reads += trace.read_count
+        client.tally.user_stamped += trace.user_stamped if client.on_wire else trace.read_count
         note(_timeline(client, prompt, answer, outcome, index=index, due_at_ns=due_at_ns))
     return outcome
 

@@ -13,10 +13,10 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from llmperf_core.errors import MeasuringProcessError
 from llmperf_core.run import worker
-from llmperf_core.run.job import Job, Listener, Progress
+from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.journal import timeline_of
-from llmperf_core.run.measure import measure
-from llmperf_core.timeline import Observation
+from llmperf_core.run.stage import measure
+from llmperf_core.timeline import Observation, Progress
 
 _LONGEST_LINE = 1 << 30
 _LAST_WORDS = 2_000

@@ -1,7 +1,7 @@
 """What the measuring process is told, and what it tells while it works."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 import anyio
 from attrs import frozen
@@ -9,10 +9,8 @@ from attrs import frozen
 from llmperf_core.load import LoadProfile
 from llmperf_core.run.settings import Settings
 from llmperf_core.target import Endpoint
-from llmperf_core.timeline import Observation, Timeline
+from llmperf_core.timeline import Observation, Progress, Timeline
 from llmperf_core.workload import Workload
-
-Phase: TypeAlias = Literal["warm-up", "measuring", "draining"]
 
 
 @frozen(kw_only=True)
@@ -24,18 +22,6 @@ class Job:
     workload: Workload
     settings: Settings
     seed: int
-
-
-@frozen(kw_only=True)
-class Progress:
-    """How a stage stands at an instant."""
-
-    phase: Phase
-    elapsed_ns: int
-    """Since the run's zero."""
-    in_flight: int
-    started: int
-    ended: int
 
 
 @frozen(kw_only=True)

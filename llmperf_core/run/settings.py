@@ -1,6 +1,9 @@
 """How a stage is measured, apart from what it measures."""
 
+from pathlib import Path
+
 from attrs import field, frozen
+from attrs.converters import optional as optional_of
 from attrs.validators import ge, gt, optional
 
 
@@ -44,6 +47,12 @@ class Settings:
     deadlines: Deadlines = Deadlines()
     max_response_bytes: int = field(default=1 << 26, validator=gt(0))
     """A response that is larger fails: it must not fill the memory."""
+    in_process: bool = False
+    """Measure in this process: what else it does then delays the reading, and may merge reads."""
+    folder: Path | None = field(default=None, converter=optional_of(Path))
+    """Where the run is kept, written while it goes on; None keeps it in memory alone."""
+    quiet: bool = False
+    """Show no progress. None is shown anyway where standard error is no terminal."""
 
     @duration_s.validator
     def _check_duration(self, _: object, value: float | None) -> None:

@@ -18,10 +18,10 @@ import cloudpickle
 import msgspec
 from attrs import asdict
 
-from llmperf_core.run.job import Job, Listener, Progress
+from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.journal import line_of
-from llmperf_core.run.measure import measure
-from llmperf_core.timeline import Observation, Timeline
+from llmperf_core.run.stage import measure
+from llmperf_core.timeline import Observation, Progress, Timeline
 
 TIMELINE, PROGRESS, OBSERVATION = b"T", b"P", b"O"
 """The first byte of a line says what the rest of it is."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from attrs import asdict
 
 from llmperf_core.judge import MetricSummary, Quantity, Summary, Verdict
-from llmperf_core.show.view import Json, RunView, StageView
+from llmperf_core.show.view import RunView, StageView
+from llmperf_core.target import Json
 from llmperf_core.units import s_from_ns
 
 SCHEMA = "llmperf.summary/1"

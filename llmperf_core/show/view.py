@@ -1,16 +1,15 @@
 """What is shown: stages and runs as every form of output takes them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from attrs import Factory, field, frozen
 
 from llmperf_core.judge import MetricSummary, Quantity, Summary, Verdict
 from llmperf_core.load import LoadProfile, OpenLoop
+from llmperf_core.target import Json
 from llmperf_core.units import format_duration, format_number
 
-Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
-"""Anything that JSON can say."""
 Row = TypeVar("Row")
 
 

@@ -8,11 +8,13 @@ Source: Linux Documentation/networking/timestamping.rst; TCP hands out the stamp
 segment that a `recvmsg` consumed.
 """
 
+import os
 import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
 from llmperf_core.units import NS_PER_S
@@ -27,6 +29,8 @@ _TIMESPEC = struct.Struct("@qq")
 # A clock that is slewed drifts by at most 500 ppm; between two samples of a loaded run that is far
 # below this, and a step that matters to a latency is far above it.
 _STEP_NS = 500_000
+# Each takes some 10 µs; a worker of the kernel switches the stamps on, usually before the second.
+_ATTEMPTS = 1_000
 
 
 def stamp_receives(sock: socket.socket) -> None:
@@ -80,20 +84,30 @@ class WallOffset:
         return after
 
 
-def kernel_stamps_work() -> bool:
-    """Send a byte over loopback and see whether the kernel stamps it."""
-    if sys.platform != "linux":
-        return False
-    try:
-        with (
-            socket.create_server(("127.0.0.1", 0)) as server,
-            socket.create_connection(server.getsockname(), timeout=1) as client,
-        ):
-            stamp_receives(client)
-            accepted, _ = server.accept()
-            with accepted:
-                accepted.send(b"x")
-                _, ancillary, _, _ = client.recvmsg(1, ANCILLARY_BYTES)
-                return bool(ancillary) and wall_ns(ancillary) > 0
-    except OSError:
-        return False
+@contextmanager
+def stamping() -> Iterator[bool]:
+    """Keep the kernel stamping for the length of the block; yield whether it does.
+
+    The kernel stamps nothing while no socket asks for it, and starts a moment after the first one
+    does: a wire that opened then would have its first reads unstamped.
+    """
+    with ExitStack() as sockets:
+        stamped = False
+        if sys.platform == "linux":
+            try:
+                server = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+                client = sockets.enter_context(socket.create_connection(server.getsockname()))
+                stamp_receives(client)
+                accepted = sockets.enter_context(server.accept()[0])
+                stamped = any(_is_stamped(accepted, client) for _ in range(_ATTEMPTS))
+            except OSError:
+                stamped = False
+        yield stamped
+
+
+def _is_stamped(sender: socket.socket, receiver: socket.socket) -> bool:
+    sender.send(b"x")
+    _, ancillary, _, _ = receiver.recvmsg(1, ANCILLARY_BYTES)
+    if not ancillary:
+        os.sched_yield()
+    return bool(ancillary) and wall_ns(ancillary) > 0

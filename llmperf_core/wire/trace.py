@@ -34,15 +34,18 @@ class Trace:
     instants."""
     body_bytes: int = 0
     """Bytes that were read for the body, its framing included."""
+    read_count: int = 0
+    """Reads of the body; one may hold several pieces."""
     user_stamped: int = 0
-    """Reads that the kernel had not stamped."""
+    """Of those, the ones that the kernel had not stamped."""
     error: Exception | None = None
     ended: bool = False
     _waiting_bytes: int = 0
     _waiter: anyio.Event | None = field(default=None, repr=False)
 
     def grew(self, size: int) -> None:
-        """Note that pieces of this many bytes were appended to `reads`."""
+        """Note that a read of this many bytes was appended to `reads`, in one piece or more."""
+        self.read_count += 1
         self.body_bytes += size
         self._waiting_bytes += size
         if self._waiting_bytes > self.wake_bytes:

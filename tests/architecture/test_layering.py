@@ -13,7 +13,7 @@ CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
 WORDS = {"errors", "units", "timeline", "target"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
-FRONT = {"backends", "bench", "results"}
+FRONT = {"backends", "benchmark", "results"}
 
 # A part of core → the other parts that it may import. `facade` is `llmperf_core` itself.
 ARROWS: dict[str, set[str]] = {
@@ -28,10 +28,10 @@ ARROWS: dict[str, set[str]] = {
     "run": {*WORDS, "workload", "load", "wire", "judge"},
     "judge": {"errors", "units", "timeline", "load"},
     "decide": {*WORDS, "workload", "load", "run", "judge"},
-    "show": {"errors", "units", "timeline", "load", "judge"},
+    "show": {"errors", "units", "timeline", "target", "load", "judge"},
     "backends": {"errors", "target"},
     "results": {*WORDS, "workload", "load", "run", "judge", "show"},
-    "bench": {*WORDS, "workload", "load", "run", "judge", "show", "backends", "results"},
+    "benchmark": {*WORDS, "workload", "load", "run", "judge", "show", "backends", "results"},
     "facade": {*WORDS, *STEPS, *FRONT},
     "testing": {*WORDS, *STEPS, *FRONT, "facade"},
     "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},

@@ -13,12 +13,20 @@ from anyio.abc import TaskGroup
 
 from llmperf_core._version import __version__
 from llmperf_core.load import OpenLoop
-from llmperf_core.run.exchange import Client, Clock, exchange
-from llmperf_core.run.job import Job, Listener, Phase, Progress
+from llmperf_core.run.exchange import Client, Clock, Tally, exchange
+from llmperf_core.run.job import Job, Listener
 from llmperf_core.target import Endpoint, Prompt
-from llmperf_core.timeline import Failed, Observation, Outcome, Timeline, Window
+from llmperf_core.timeline import (
+    Failed,
+    Observation,
+    Outcome,
+    Phase,
+    Progress,
+    Timeline,
+    Window,
+)
 from llmperf_core.units import NS_PER_MS, ns_from_s, s_from_ns
-from llmperf_core.wire import Wire, kernel_stamps_work
+from llmperf_core.wire import Wire, stamping
 
 # A request is prepared this long before it is due: its connection is ready by then, and setting it
 # up is part of no latency.
@@ -54,6 +62,8 @@ async def measure(
             ended_at_ns=ended_at_ns,
             started_at=started_at,
             client_cpu_ns=time.process_time_ns() - cpu_ns,
+            reads=client.tally.reads,
+            user_stamped_reads=client.tally.user_stamped,
             clock_steps=wire.clock_steps if wire is not None else 0,
             interrupted=stop.is_set(),
         )
@@ -61,42 +71,39 @@ async def measure(
 
 @asynccontextmanager
 async def _client(job: Job, clock: Clock) -> AsyncIterator[tuple[Client, Wire | None]]:
-    endpoint, wire = job.endpoint, None
-    if endpoint.transport is not None:
-        transport = endpoint.transport()
-    elif kernel_stamps_work():
-        transport = wire = Wire(verify=endpoint.verify)
-    else:
-        transport = _plain_transport(endpoint)
-    http = httpx.AsyncClient(
-        transport=transport,
-        # One of httpx's defaults is a deadline of 5 s on reads; ours are in `exchange`.
-        timeout=httpx.Timeout(None, connect=job.settings.deadlines.connect_s),
-        headers={"accept-encoding": "identity", "user-agent": f"llmperf/{__version__}"},
-        trust_env=False,
-    )
-    async with http:
-        yield (
-            Client(
+    with stamping() as stamped:
+        transport = _transport(job.endpoint, stamped=stamped)
+        wire = transport if isinstance(transport, Wire) else None
+        http = httpx.AsyncClient(
+            transport=transport,
+            # httpx's default is a deadline of 5 s on each read; ours are in `exchange`.
+            timeout=httpx.Timeout(None, connect=job.settings.deadlines.connect_s),
+            headers={"accept-encoding": "identity", "user-agent": f"llmperf/{__version__}"},
+            trust_env=False,
+        )
+        async with http:
+            client = Client(
                 http=http,
-                endpoint=endpoint,
+                endpoint=job.endpoint,
                 settings=job.settings,
                 until=wire.until if wire is not None else _sleeper(clock),
                 on_wire=wire is not None,
                 zero_ns=clock(),
+                tally=Tally(),
                 clock=clock,
-            ),
-            wire,
-        )
+            )
+            yield client, wire
 
 
-def _plain_transport(endpoint: Endpoint) -> httpx.AsyncHTTPTransport:
-    """Return httpx's own transport, without its silent cap on connections."""
-    return httpx.AsyncHTTPTransport(
-        verify=endpoint.verify,
-        trust_env=False,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-    )
+def _transport(endpoint: Endpoint, *, stamped: bool) -> httpx.AsyncBaseTransport:
+    """Return the endpoint's own transport, else the wire, else httpx's where nothing is stamped."""
+    if endpoint.transport is not None:
+        return endpoint.transport()
+    if stamped:
+        return Wire(verify=endpoint.verify)
+    # Without httpx's silent cap of 100 connections.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    return httpx.AsyncHTTPTransport(verify=endpoint.verify, trust_env=False, limits=limits)
 
 
 def _sleeper(clock: Clock) -> Callable[[int], Awaitable[None]]:

@@ -1,0 +1,288 @@
+"""The front door: measure a target under a load, or under several."""
+
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, nullcontext
+from functools import partial
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+from attrs import asdict, evolve, field, frozen
+
+from llmperf_core import show
+from llmperf_core.backends import target_of
+from llmperf_core.judge import Slo
+from llmperf_core.load import LoadProfile
+from llmperf_core.results import Run, StageResult
+from llmperf_core.run.environment import environment
+from llmperf_core.run.executors import in_own_process, in_process
+from llmperf_core.run.folder import RunFolder, RunSpec
+from llmperf_core.run.job import Executor, Job, Listener
+from llmperf_core.run.settings import Settings
+from llmperf_core.show.live import Live
+from llmperf_core.target import Endpoint, Target
+from llmperf_core.timeline import Timeline
+from llmperf_core.workload import Synthetic, Workload
+
+_DEFAULT_WORKLOAD = Synthetic()
+_DEFAULT_SETTINGS = Settings()
+
+
+class InterruptedRunError(KeyboardInterrupt):
+    """Ctrl-C came while a run was measured; `run` holds what had been measured by then."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("interrupted; what was measured until then is in .run")
+        self.run = run
+
+
+class _StoppedBeforeStartError(Exception):
+    """The target was still being brought up, so there is nothing to keep."""
+
+
+def bench(
+    target: Target | str,
+    load: LoadProfile,
+    *,
+    workload: Workload = _DEFAULT_WORKLOAD,
+    duration_s: float | None = None,
+    slo: Slo | None = None,
+    settings: Settings = _DEFAULT_SETTINGS,
+) -> StageResult:
+    """Measure one target under one load. Works anywhere, a running event loop included.
+
+    Args:
+        target: what to measure, or its URL: `http://host:port`, `cpu:smollm2`, …
+        load: when requests start.
+        workload: what is asked.
+        duration_s: length of the window; None takes that of `settings`.
+        slo: the limits that a request must meet to count in the goodput.
+        settings: how it is measured.
+
+    Raises:
+        UsageError: the target's URL is not one that a backend understands.
+        TargetError: the target could not be brought up or reached.
+        HarnessError: measuring or keeping failed.
+        InterruptedRunError: Ctrl-C; it holds what was measured until then.
+    """
+    settings = _settled(settings, duration_s)
+    return _blocking(
+        partial(_sweep, target, [load], workload=workload, slo=slo, settings=settings)
+    ).stages[0]
+
+
+async def abench(
+    target: Target | str,
+    load: LoadProfile,
+    *,
+    workload: Workload = _DEFAULT_WORKLOAD,
+    duration_s: float | None = None,
+    slo: Slo | None = None,
+    settings: Settings = _DEFAULT_SETTINGS,
+) -> StageResult:
+    """Measure one target under one load: `bench` for code that is asynchronous itself.
+
+    When it is cancelled, the measuring stops, the target is taken down, and what was measured
+    until then stays in `settings.folder`.
+
+    Raises:
+        UsageError: the target's URL is not one that a backend understands.
+        TargetError: the target could not be brought up or reached.
+        HarnessError: measuring or keeping failed.
+    """
+    run = await asweep(
+        target, [load], workload=workload, duration_s=duration_s, slo=slo, settings=settings
+    )
+    return run.stages[0]
+
+
+def sweep(
+    target: Target | str,
+    loads: Sequence[LoadProfile],
+    *,
+    workload: Workload = _DEFAULT_WORKLOAD,
+    duration_s: float | None = None,
+    slo: Slo | None = None,
+    settings: Settings = _DEFAULT_SETTINGS,
+) -> Run:
+    """Measure one target under several loads, one after the other; it is brought up once.
+
+    The arguments and what is raised are those of `bench`.
+    """
+    settings = _settled(settings, duration_s)
+    return _blocking(partial(_sweep, target, loads, workload=workload, slo=slo, settings=settings))
+
+
+async def asweep(
+    target: Target | str,
+    loads: Sequence[LoadProfile],
+    *,
+    workload: Workload = _DEFAULT_WORKLOAD,
+    duration_s: float | None = None,
+    slo: Slo | None = None,
+    settings: Settings = _DEFAULT_SETTINGS,
+) -> Run:
+    """Measure one target under several loads: `sweep` for code that is asynchronous itself."""
+    settings = _settled(settings, duration_s)
+    return await _sweep(
+        target, loads, workload=workload, slo=slo, settings=settings, stop=anyio.Event()
+    )
+
+
+def _settled(settings: Settings, duration_s: float | None) -> Settings:
+    return settings if duration_s is None else evolve(settings, duration_s=duration_s)
+
+
+def _blocking(measure: Callable[..., Awaitable[Run]]) -> Run:
+    """Run it on an event loop in a thread of its own, so that a running loop is no hindrance.
+
+    Ctrl-C reaches this thread: it stops the measuring and keeps what there is; a second one
+    cancels that, too.
+    """
+    options = {"use_uvloop": sys.platform != "win32"}
+    with start_blocking_portal("asyncio", backend_options=options) as portal:
+        stop = portal.call(anyio.Event)
+        running = portal.start_task_soon(partial(measure, stop=stop))
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            portal.call(stop.set)
+            try:
+                run = running.result()
+            except _StoppedBeforeStartError:
+                raise KeyboardInterrupt from None
+            raise InterruptedRunError(run) from None
+
+
+async def _sweep(
+    target: Target | str,
+    loads: Sequence[LoadProfile],
+    *,
+    workload: Workload,
+    slo: Slo | None,
+    settings: Settings,
+    stop: anyio.Event,
+) -> Run:
+    if isinstance(target, str):
+        target = target_of(target)
+    seed = secrets.randbits(32) if settings.seed is None else settings.seed
+    sweep = _Sweep(target, workload, slo, evolve(settings, seed=seed), stop)
+    try:
+        return await sweep.run(loads)
+    except BaseExceptionGroup as group:
+        # Task groups wrap what their tasks raise; a caller is told the error itself.
+        raise _first_leaf(group) from None
+
+
+@frozen
+class _Sweep:
+    """What the stages of a run share."""
+
+    target: Target
+    workload: Workload
+    slo: Slo | None
+    settings: Settings
+    stop: anyio.Event
+    live: Live = field(init=False)
+
+    @live.default
+    def _live(self) -> Live:
+        return Live(quiet=self.settings.quiet)
+
+    async def run(self, loads: Sequence[LoadProfile]) -> Run:
+        async with self._open_target() as endpoint:
+            spec = self._spec(endpoint)
+            place = self.settings.folder
+            folder = RunFolder(place, spec) if place is not None else None
+            stages: list[StageResult] = []
+            for number, load in enumerate(loads):
+                stages.append(await self._stage(number, load, endpoint, spec, folder))
+                if self.stop.is_set():
+                    break
+        return Run(spec=spec, stages=tuple(stages))
+
+    @asynccontextmanager
+    async def _open_target(self) -> AsyncIterator[Endpoint]:
+        """Bring the target up; while that goes on, `stop` cancels it."""
+        opened = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            async def give_up_when_stopped() -> None:
+                await self.stop.wait()
+                if not opened.is_set():
+                    tasks.cancel_scope.cancel()
+
+            tasks.start_soon(give_up_when_stopped)
+            with ExitStack() as waiting:
+                waiting.enter_context(self.live.waiting(f"bringing up {self.target.name} …"))
+                async with self.target.open() as endpoint:
+                    waiting.close()
+                    opened.set()
+                    yield endpoint
+            tasks.cancel_scope.cancel()
+        if not opened.is_set():
+            raise _StoppedBeforeStartError
+
+    def _spec(self, endpoint: Endpoint) -> RunSpec:
+        return RunSpec(
+            target=self.target.name,
+            simulated=endpoint.simulated,
+            endpoint={
+                "protocol": endpoint.codec.name,
+                "stream": endpoint.codec.stream,
+                "model": endpoint.model,
+                "server": endpoint.server,
+            },
+            workload=self.workload.describe(),
+            settings=self.settings,
+            seed=self.settings.seed or 0,
+            slo=None if self.slo is None else asdict(self.slo),
+            environment=environment(),
+        )
+
+    async def _stage(
+        self,
+        number: int,
+        load: LoadProfile,
+        endpoint: Endpoint,
+        spec: RunSpec,
+        folder: RunFolder | None,
+    ) -> StageResult:
+        place = folder.new_stage(load) if folder is not None else None
+        job = Job(
+            endpoint=endpoint,
+            load=load,
+            workload=self.workload,
+            settings=self.settings,
+            # No stage may ask what an earlier one has asked: a prefix cache would answer.
+            seed=(self.settings.seed or 0) + number,
+        )
+        timelines: list[Timeline] = []
+        execute: Executor = in_process if self.settings.in_process else in_own_process
+        with (
+            place.journal() if place is not None else nullcontext() as journal,
+            self.live.stage(show.load_label(load), self._planned_s()) as live,
+        ):
+
+            def note(timeline: Timeline) -> None:
+                timelines.append(timeline)
+                if journal is not None:
+                    journal.append(timeline)
+                live.note(timeline)
+
+            listener = Listener(note=note, report=live.report)
+            observation = await execute(job, listener, self.stop)
+        result = StageResult.of(timelines, observation, load=load, spec=spec)
+        if place is not None:
+            result.finish(place)
+        return result
+
+    def _planned_s(self) -> float | None:
+        duration_s = self.settings.duration_s
+        return None if duration_s is None else self.settings.warmup_s + duration_s
+
+
+def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,168 @@
+"""What measuring yields: the result of a stage, and a run of several."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from attrs import asdict, evolve, frozen
+
+from llmperf_core import show
+from llmperf_core.judge import (
+    MetricSummary,
+    Slo,
+    Summary,
+    Verdict,
+    judge,
+    record_all,
+    samples,
+    summarize,
+    write_log,
+)
+from llmperf_core.load import LoadProfile
+from llmperf_core.run.folder import RunFolder, RunSpec, StageFolder, read_run
+from llmperf_core.target import Json
+from llmperf_core.timeline import Observation, Timeline
+
+_TEXT_WIDTH = 100
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class StageResult:
+    """What one target did under one load: every request, what they come to, what it is worth.
+
+    `result["ttft"].p99` is a value with its unit and its 95 % interval.
+    """
+
+    load: LoadProfile
+    timelines: Sequence[Timeline]
+    """One for each request, those of warm-up and drain too, in the order in which they ended."""
+    observation: Observation
+    """What the harness saw of itself."""
+    summary: Summary
+    verdict: Verdict
+    spec: RunSpec
+    """What was run, and with what."""
+
+    @classmethod
+    def of(
+        cls,
+        timelines: Sequence[Timeline],
+        observation: Observation,
+        *,
+        load: LoadProfile,
+        spec: RunSpec,
+    ) -> Self:
+        """Judge what was measured."""
+        slo = None if spec.slo is None else Slo(**spec.slo)
+        summary = summarize(timelines, observation, load=load, slo=slo)
+        return cls(
+            load=load,
+            timelines=timelines,
+            observation=observation,
+            summary=summary,
+            verdict=judge(summary, observation),
+            spec=spec,
+        )
+
+    def under(self, slo: Slo) -> Self:
+        """Return the same measurement with its goodput under other limits."""
+        spec = evolve(self.spec, slo=asdict(slo))
+        return self.of(self.timelines, self.observation, load=self.load, spec=spec)
+
+    def __getitem__(self, metric: str) -> MetricSummary:
+        return self.summary[metric]
+
+    def to_dict(self) -> Mapping[str, Json]:
+        """Return the stage as it stands in the `stages` of the `--json` document."""
+        return show.stage_document(self.view)
+
+    def save(self, folder: Path | str) -> None:
+        """Write a run's folder with this one stage; `load_run` reads it back.
+
+        Raises:
+            StoredRunError: there is a run in it already, or it cannot be written.
+        """
+        Run(spec=self.spec, stages=(self,)).save(folder)
+
+    @property
+    def view(self) -> show.StageView:
+        """The stage as tables and pages take it."""
+        return show.StageView(self.load, self.summary, self.verdict)
+
+    def finish(self, folder: StageFolder) -> None:
+        """Write into its folder what was made of the measurement."""
+        log = io.StringIO()
+        inside = samples(self.timelines, self.observation.window)
+        write_log(log, record_all(inside), window=self.observation.window)
+        summary = msgspec.json.format(msgspec.json.encode(self.to_dict()), indent=2)
+        files = {"summary.json": summary + b"\n", "histograms.hlog": log.getvalue().encode()}
+        folder.finish(self.observation, files)
+
+    def __repr__(self) -> str:
+        return repr(Run(spec=self.spec, stages=(self,)))
+
+    def _repr_html_(self) -> str:
+        return Run(spec=self.spec, stages=(self,))._repr_html_()
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class Run:
+    """Stages of one target, in the order in which they ran."""
+
+    spec: RunSpec
+    stages: tuple[StageResult, ...]
+
+    def to_dict(self) -> Mapping[str, Json]:
+        """Return the `--json` document, schema `llmperf.summary/1`."""
+        return show.run_document(self.view)
+
+    def save(self, folder: Path | str) -> None:
+        """Write a run's folder; `load_run` reads it back.
+
+        Raises:
+            StoredRunError: there is a run in it already, or it cannot be written.
+        """
+        kept = RunFolder(Path(folder), self.spec)
+        for stage in self.stages:
+            place = kept.new_stage(stage.load)
+            with place.journal() as journal:
+                for timeline in stage.timelines:
+                    journal.append(timeline)
+            stage.finish(place)
+
+    @property
+    def view(self) -> show.RunView:
+        """The run as tables and pages take it."""
+        return show.RunView(
+            target=self.spec.target,
+            stages=[stage.view for stage in self.stages],
+            simulated=self.spec.simulated,
+            environment=self.spec.environment,
+        )
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=_TEXT_WIDTH, no_color=True)
+        with console.capture() as captured:
+            show.render(self.view, console)
+        return captured.get().rstrip()
+
+    def _repr_html_(self) -> str:
+        return show.run_html(self.view)
+
+
+def load_run(folder: Path | str) -> Run:
+    """Read a run's folder, and judge it anew. A stage that a crash cut off is an interrupted one.
+
+    Raises:
+        StoredRunError: it is no run's folder, of an unknown version, or damaged.
+    """
+    spec, stored = read_run(Path(folder))
+    stages = (
+        StageResult.of(stage.timelines, stage.observation, load=stage.load, spec=spec)
+        for stage in stored
+    )
+    return Run(spec=spec, stages=tuple(stages))

@@ -1,0 +1,209 @@
+"""A run as a folder of files, readable after a crash at any instant.
+
+    run.json                          what was run, and with what
+    stages/01-concurrency-5/
+        stage.json                    the load, and what the harness saw of itself
+        timelines.jsonl               one line a request, written as each ends
+        summary.json                  what the lines come to, and what that is worth
+        histograms.hlog               every metric as an HdrHistogram, for any tool that reads them
+
+`stage.json` and `timelines.jsonl` are the measurement; the other two can be made of them again.
+Every file but the journal is written whole or not at all.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import asdict, evolve, field, frozen
+
+from llmperf_core.errors import StoredRunError
+from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.run.journal import Journal, read_journal
+from llmperf_core.run.settings import Settings
+from llmperf_core.target import Json
+from llmperf_core.timeline import Observation, Timeline, Window
+from llmperf_core.units import ns_from_s
+
+SCHEMA = "llmperf.run/1"
+_LOADS: Mapping[str, Callable[[Any], LoadProfile]] = {
+    "concurrency": Concurrency,
+    "constant": ConstantRate,
+    "poisson": Poisson,
+}
+
+
+@frozen(kw_only=True)
+class RunSpec:
+    """What was run, and with what: enough to do it again."""
+
+    target: str
+    simulated: bool = False
+    endpoint: Mapping[str, Json] = field(factory=dict)
+    """The protocol, the model, and what the server said of itself."""
+    workload: Mapping[str, Json] = field(factory=dict)
+    settings: Settings = field(factory=Settings)
+    seed: int = 0
+    slo: Mapping[str, float | None] | None = None
+    environment: Mapping[str, Json] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class StoredStage:
+    """A stage as it lies in a folder."""
+
+    load: LoadProfile
+    timelines: list[Timeline]
+    observation: Observation
+
+
+class RunFolder:
+    """A run's folder. Nobody but its owner may look into it: it can hold what a server said.
+
+    Args:
+        path: created if it does not exist.
+        spec: is written at once.
+
+    Raises:
+        StoredRunError: there is a run in it already, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, spec: RunSpec) -> None:
+        self.path = path
+        if (path / "run.json").exists():
+            raise StoredRunError(path, "there is a run in it already; name another folder")
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
+        stored = asdict(evolve(spec, settings=evolve(spec.settings, folder=None)))
+        _write(path / "run.json", _json({"schema": SCHEMA, **stored}))
+        self._stages = 0
+
+    def new_stage(self, load: LoadProfile) -> "StageFolder":
+        """Make the folder of the next stage."""
+        self._stages += 1
+        name = f"{self._stages:02d}-{load.kind}-{load.value:g}"
+        return StageFolder(self.path / "stages" / name, load)
+
+
+class StageFolder:
+    """A stage's folder.
+
+    Raises:
+        StoredRunError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, load: LoadProfile) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
+        self._load: Mapping[str, Json] = {"kind": load.kind, "value": load.value}
+        _write(path / "stage.json", _json({"load": self._load, "observation": None}))
+
+    def journal(self) -> Journal:
+        """Open the journal, to be written while the stage goes on."""
+        return Journal(self.path / "timelines.jsonl")
+
+    def finish(self, observation: Observation, files: Mapping[str, bytes]) -> None:
+        """Write what is known when the stage has ended.
+
+        Args:
+            observation: what the harness saw of itself.
+            files: what was made of the measurement, by file name.
+        """
+        stage = {"load": self._load, "observation": asdict(observation)}
+        _write(self.path / "stage.json", _json(stage))
+        for name, content in files.items():
+            _write(self.path / name, content)
+
+
+def read_run(path: Path) -> tuple[RunSpec, list[StoredStage]]:
+    """Read a folder back. A stage that a crash cut off comes out as an interrupted one.
+
+    Raises:
+        StoredRunError: it is no run's folder, of an unknown version, or damaged.
+    """
+    stored = _read(path / "run.json")
+    if stored.get("schema") != SCHEMA:
+        raise StoredRunError(
+            path, f"its schema is {stored.get('schema')!r}, this version reads {SCHEMA!r}"
+        )
+    try:
+        stored.pop("schema")
+        settings = msgspec.convert(stored.pop("settings"), Settings)
+        spec = RunSpec(settings=settings, **stored)
+    except (TypeError, KeyError, msgspec.ValidationError) as error:
+        raise StoredRunError(path / "run.json", f"is damaged: {error}") from error
+    stages = sorted((path / "stages").iterdir()) if (path / "stages").is_dir() else []
+    return spec, [_read_stage(stage, spec) for stage in stages]
+
+
+def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
+    stored = _read(path / "stage.json")
+    try:
+        load = _LOADS[stored["load"]["kind"]](stored["load"]["value"])
+        seen = stored["observation"]
+        observation = None if seen is None else msgspec.convert(seen, Observation)
+    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+        raise StoredRunError(path / "stage.json", f"is damaged: {error!r}") from error
+    journal = path / "timelines.jsonl"
+    timelines = list(read_journal(journal)) if journal.exists() else []
+    return StoredStage(
+        load=load,
+        timelines=timelines,
+        observation=observation or _observation_after_crash(timelines, spec.settings),
+    )
+
+
+def _observation_after_crash(timelines: list[Timeline], settings: Settings) -> Observation:
+    """Return what can be said of a stage whose process died: its window ends with its journal."""
+    last_ns = max((timeline.ended_at_ns for timeline in timelines), default=0)
+    open_at_ns = ns_from_s(settings.warmup_s)
+    planned_ns = open_at_ns + ns_from_s(settings.duration_s or 0)
+    close_at_ns = min(last_ns, planned_ns) if settings.duration_s is not None else last_ns
+    return Observation(
+        window=Window(open_at_ns=min(open_at_ns, close_at_ns), close_at_ns=close_at_ns),
+        ended_at_ns=last_ns,
+        started_at="",
+        client_cpu_ns=0,
+        interrupted=True,
+    )
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError as error:
+        raise StoredRunError(path.parent, f"holds no {path.name}; is it a run's folder?") from error
+    except OSError as error:
+        raise StoredRunError(path, f"cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise StoredRunError(path, f"is damaged: {error}") from error
+    return stored
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoredRunError(path, f"cannot be written: {error.strerror}") from error
