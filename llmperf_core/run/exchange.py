@@ -79,8 +79,10 @@ class _Answer:
         tokens = self.decoder.reply.token_at_ns
         for arrived_at_ns, read_at_ns, data in self.trace.take_reads():
             seen = len(tokens)
-            self.decoder.feed(data, arrived_at_ns)
-            self.read_lag_ns.extend([read_at_ns - arrived_at_ns] * (len(tokens) - seen))
+            try:
+                self.decoder.feed(data, arrived_at_ns)
+            finally:
+                self.read_lag_ns.extend([read_at_ns - arrived_at_ns] * (len(tokens) - seen))
 
 
 async def exchange(

@@ -1,0 +1,212 @@
+"""`llmperf bench`: measure a target under one load or several."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import attrs
+
+from llmperf_core.backends import target_of
+from llmperf_core.benchmark import InterruptedRunError, sweep
+from llmperf_core.cli.arguments import header, json_object, limits, numbers, whole_numbers
+from llmperf_core.errors import UsageError
+from llmperf_core.judge import Slo
+from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.results import Run
+from llmperf_core.run import Settings
+from llmperf_core.show import render
+from llmperf_core.target import Options
+from llmperf_core.workload import Workload, workload_of
+
+T = TypeVar("T")
+_EXAMPLES = """examples:
+  llmperf bench cpu:smollm2 --concurrency 1,2,4 --duration 15
+  llmperf bench http://127.0.0.1:8080 --rate 2,4,8 --slo ttft=500,itl=50
+  llmperf bench https://api.example.com --api-key-env API_KEY --model NAME --json
+"""
+_DEFAULTS = Settings()
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    """Say what the command is, and which options it takes."""
+    parser.description = "Measure a target under a load, or under several one after the other."
+    parser.epilog = _EXAMPLES
+    parser.add_argument("target", metavar="TARGET", help="a URL; see: llmperf targets")
+    _define_load(parser)
+    _define_window(parser)
+    _define_target(parser)
+    _define_output(parser)
+
+
+def _define_load(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("load")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument(
+        "--concurrency",
+        metavar="N,…",
+        type=whole_numbers,
+        default=[1],
+        help="requests in flight (default: 1)",
+    )
+    either.add_argument(
+        "--rate", metavar="R,…", type=numbers, help="requests started a second, come what may"
+    )
+    group.add_argument(
+        "--arrival",
+        choices=("poisson", "constant"),
+        default="poisson",
+        help="how the arrivals of a rate are spread (default: poisson)",
+    )
+    group.add_argument(
+        "--workload",
+        metavar="SPEC",
+        default="synthetic:64",
+        help="synthetic:INPUT_TOKENS or fixed:TEXT (default: %(default)s)",
+    )
+    group.add_argument(
+        "--output-tokens", metavar="N", type=int, default=64, help="limit of each answer (64)"
+    )
+    group.add_argument("--seed", metavar="N", type=int, help="of the prompts and the arrivals")
+
+
+def _define_window(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("window")
+    for name, metavar, kind, what in (
+        ("--duration", "S", float, f"length of the window ({_DEFAULTS.duration_s:g})"),
+        ("--requests", "N", int, "start at most N requests in the window"),
+        ("--warmup", "S", float, f"load before the window opens ({_DEFAULTS.warmup_s:g})"),
+        ("--drain", "S", float, f"longest wait for the last answers ({_DEFAULTS.drain_s:g})"),
+    ):
+        group.add_argument(name, metavar=metavar, type=kind, help=what)
+    group.add_argument(
+        "--slo",
+        metavar="NAME=MS,…",
+        type=limits,
+        default={},
+        help="limits a request must meet to count in the goodput: ttft, itl, tpot, e2e",
+    )
+
+
+def _define_target(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("target")
+    group.add_argument(
+        "--protocol", metavar="NAME", help="tgi, openai-chat, openai-completions (default: ask)"
+    )
+    group.add_argument("--model", metavar="NAME", help="the model to name (default: ask)")
+    group.add_argument(
+        "--api-key-env", metavar="VARIABLE", help="environment variable that holds the bearer key"
+    )
+    group.add_argument("--header", metavar="NAME:VALUE", action="append", default=[], type=header)
+    group.add_argument(
+        "--body",
+        metavar="JSON",
+        default={},
+        type=json_object,
+        help="further fields of each request; null removes one",
+    )
+    group.add_argument(
+        "--no-stream", action="store_true", help="ask for whole answers, which have no TTFT"
+    )
+    group.add_argument("--ca-file", metavar="FILE", help="certificate authorities to trust")
+    group.add_argument(
+        "--insecure", action="store_true", help="do not check the server's certificate"
+    )
+
+
+def _define_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--out", metavar="DIR", help="keep the run in this folder")
+    group.add_argument("--json", action="store_true", help="print one JSON document")
+    group.add_argument("--quiet", action="store_true", help="show no progress")
+    group.add_argument(
+        "--in-process", action="store_true", help="measure in this process, not in one of its own"
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measure, print, and say by the status whether the numbers can be used."""
+    try:
+        done = sweep(
+            target_of(given.target, _checked(_options, given)),
+            _checked(_loads, given),
+            workload=_checked(_workload, given),
+            slo=_checked(_slo, given),
+            settings=_checked(_settings, given),
+        )
+    except InterruptedRunError as interrupted:
+        _print(interrupted.run, given)
+        print("llmperf: interrupted; this is what was measured until then", file=sys.stderr)
+        raise
+    _print(done, given)
+    return int(any(stage.verdict.status == "invalid" for stage in done.stages))
+
+
+def _checked(make: Callable[[argparse.Namespace], T], given: argparse.Namespace) -> T:
+    """Return what the arguments say, or raise what a validator objects to as a usage error."""
+    try:
+        return make(given)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error.args[0]) if error.args else str(error)) from error
+
+
+def _print(done: Run, given: argparse.Namespace) -> None:
+    if given.json:
+        print(json.dumps(done.to_dict(), indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    render(done.view, Console())
+    if given.out:
+        print(f"\nkept in {os.fspath(given.out)}")
+
+
+def _loads(given: argparse.Namespace) -> Sequence[LoadProfile]:
+    if given.rate is None:
+        return [Concurrency(slots) for slots in given.concurrency]
+    if given.arrival == "poisson":
+        return [Poisson(rate_rps) for rate_rps in given.rate]
+    return [ConstantRate(rate_rps) for rate_rps in given.rate]
+
+
+def _workload(given: argparse.Namespace) -> Workload:
+    return workload_of(given.workload, output_tokens=given.output_tokens)
+
+
+def _slo(given: argparse.Namespace) -> Slo | None:
+    return (
+        Slo(**{f"{name}_ms": limit_ms for name, limit_ms in given.slo.items()})
+        if given.slo
+        else None
+    )
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    settings = Settings(
+        requests=given.requests,
+        seed=given.seed,
+        folder=given.out,
+        quiet=given.quiet,
+        in_process=given.in_process,
+    )
+    if given.duration is not None or given.requests is not None:
+        settings = attrs.evolve(settings, duration_s=given.duration)
+    if given.warmup is not None:
+        settings = attrs.evolve(settings, warmup_s=given.warmup)
+    if given.drain is not None:
+        settings = attrs.evolve(settings, drain_s=given.drain)
+    return settings
+
+
+def _options(given: argparse.Namespace) -> Options:
+    return Options(
+        protocol=given.protocol,
+        model=given.model,
+        api_key_env=given.api_key_env,
+        headers=dict(given.header),
+        body=given.body,
+        stream=not given.no_stream,
+        verify=not given.insecure if given.ca_file is None else given.ca_file,
+    )

@@ -1,0 +1,75 @@
+"""Read the command line, run the command, and turn what is raised into one line and a status.
+
+Exit status: 0 done, 1 a verdict is invalid or measuring failed, 2 usage, 3 the target could not be
+brought up or reached, 130 interrupted.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from llmperf_core._version import __version__
+from llmperf_core.cli import bench, targets
+from llmperf_core.errors import LLMPerfError
+
+INTERRUPTED = 130
+_COMMANDS = {
+    "bench": (bench, "measure a target under a load, or under several"),
+    "targets": (targets, "list what can be measured"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after `llmperf`; by default those of this process.
+
+    Returns:
+        The exit status.
+    """
+    given = _parser().parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        status: int = given.run(given)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return LLMPerfError.exit_status
+    except LLMPerfError as error:
+        print(f"llmperf: {error}", file=sys.stderr)
+        return error.exit_status
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llmperf",
+        description="Benchmark LLM inference endpoints with stamps taken by the kernel.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"llmperf {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (command, purpose) in _COMMANDS.items():
+        its_parser = commands.add_parser(
+            name,
+            help=purpose,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.define(its_parser)
+        its_parser.set_defaults(run=command.run)
+    return parser
+
+
+def _as_interrupt(_signal: int, _frame: object) -> NoReturn:
+    """Take SIGTERM like Ctrl-C: stop, keep what was measured, leave nothing running."""
+    raise KeyboardInterrupt
