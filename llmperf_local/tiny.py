@@ -6,7 +6,6 @@ for is a server that really decodes, at thousands of tokens a second on one core
 
 import importlib
 import json
-import os
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from attrs import frozen
 
 from llmperf_core.errors import MissingExtraError
+from llmperf_local.weights import cache_folder
 
 _Tensor: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
 
@@ -57,10 +57,9 @@ def cached_tiny(*, seed: int = 0) -> Path:
         MissingExtraError: it has to be made, and the extra `cpu` is not installed.
         OSError: it cannot be written.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     # The text that the tokenizer learns from comes with Python, and differs between its versions.
     name = f"tiny-{_RECIPE}-python{platform.python_version()}-seed{seed}"
-    return make_tiny(cache / "llmperf" / name, seed=seed)
+    return make_tiny(cache_folder() / name, seed=seed)
 
 
 def make_tiny(folder: Path, *, seed: int = 0, vocabulary: int = 2048) -> Path:
