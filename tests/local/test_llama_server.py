@@ -23,7 +23,7 @@ def server(model: Path, *, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     """Start the program, and make sure that it is gone in the end."""
     command = [sys.executable, "-m", "llmperf_local.llama_server", str(model), f"--port={port}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(  # noqa: S603 -- our own interpreter and our own program
+    with subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=pipe
     ) as process:
         try:

@@ -198,7 +198,7 @@ anyio.run(main, backend={backend!r}, backend_options={options!r})
 async def test_it_does_not_outlive_us(anyio_backend: tuple[str, dict[str, bool]]) -> None:
     """Not even SIGKILL, after which nobody can clean up, leaves the server running."""
     script = ORPHAN.format(backend=anyio_backend[0], options=anyio_backend[1])
-    parent = subprocess.Popen(  # noqa: ASYNC220, S603 -- nothing else runs on this loop
+    parent = subprocess.Popen(  # noqa: ASYNC220 -- nothing else runs on this loop
         [sys.executable, "-c", script, *command()], stdout=subprocess.PIPE
     )
     with parent:
