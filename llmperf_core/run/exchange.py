@@ -164,10 +164,14 @@ async def _receive(client: Client, response: httpx.Response, answer: _Answer) ->
         late = await _wait_for_end(client, answer)
         if reading is not None:
             reading.cancel_scope.cancel()
-    if response.status_code != 200:
-        body = b"".join(data for _, _, data in answer.trace.take_reads())
-        return Failed(f"http_{response.status_code}", error_text(body))
-    return late or _judge(answer)
+    return late or _judge(answer) if response.status_code == 200 else _refusal(response, answer)
+
+
+def _refusal(response: httpx.Response, answer: _Answer) -> Failed:
+    """Return the failure that a status other than 200 is."""
+    body = b"".join(data for _, _, data in answer.trace.take_reads())
+    said = error_text(body) or error_text(response.reason_phrase.encode()) or "without a word"
+    return Failed(f"http_{response.status_code}", said)
 
 
 async def _wait_for_end(client: Client, answer: _Answer) -> Failed | None:

@@ -28,6 +28,7 @@ BODIES = {
     "openai": (b'{"error":{"message":"no such model","type":"not_found"}}', "no such model"),
     "plain": (b"upstream connect error\nor disconnect", "upstream connect error"),
     "html": (b"<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
+    "empty": (b"", "Because"),
     "long": (b"x" * 5000, "xxx"),
 }
 
@@ -41,6 +42,17 @@ async def test_status_is_the_failure(status: int, body: str) -> None:
 
     assert failure(timeline).error == f"http_{status}"
     assert expected in failure(timeline).detail
+
+
+async def test_status_without_a_word_has_a_detail() -> None:
+    """Neither a reason phrase nor a body: there is still something to show."""
+    assert failure(await ask(plays(answer(b"", status=b"503")))).error == "http_503"
+
+
+async def test_redirect_is_not_followed() -> None:
+    """A redirect answers no prompt: it would measure two servers as one."""
+    response = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /v2\r\ncontent-length: 0\r\n\r\n"
+    assert failure(await ask(plays(response))).error == "http_307"
 
 
 async def test_error_whose_body_never_ends_is_its_status() -> None:
