@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import anyio
 import httpx
@@ -79,6 +80,8 @@ async def _client(job: Job, clock: Clock) -> AsyncIterator[tuple[Client, Wire | 
             # httpx's default is a deadline of 5 s on each read; ours are in `exchange`.
             timeout=httpx.Timeout(None, connect=job.settings.deadlines.connect_s),
             headers={"accept-encoding": "identity", "user-agent": f"llmperf/{__version__}"},
+            # Each request is another user's: a balancer's cookie would pin all to one replica.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             trust_env=False,
         )
         async with http:

@@ -212,3 +212,20 @@ async def test_auth_signs_each_request() -> None:
     assert b"\r\nauthorization: Basic bWU6cHc=" in asked[0].replace(
         b"Authorization", b"authorization"
     )
+
+
+async def test_cookies_are_not_kept() -> None:
+    """Each request is another user's: a balancer's cookie must not pin them all to one replica."""
+    asked: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            asked.append(await peer.request())
+            head = HEAD.replace(b"\r\n\r\n", b"\r\nset-cookie: replica=1; path=/\r\n\r\n")
+            await peer.send(head, chunk(tgi_stream(3)), END)
+
+    async with asking(script) as asker:
+        await asker.ask()
+        await asker.ask()
+
+    assert [b"cookie:" in request.lower() for request in asked] == [False, False]
