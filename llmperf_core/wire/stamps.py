@@ -26,8 +26,8 @@ Clock: TypeAlias = Callable[[], int]
 SO_TIMESTAMPNS = 35
 ANCILLARY_BYTES = socket.CMSG_SPACE(16) if hasattr(socket, "CMSG_SPACE") else 0
 _TIMESPEC = struct.Struct("@qq")
-# A clock that is slewed drifts by at most 500 ppm; between two samples of a loaded run that is far
-# below this, and a step that matters to a latency is far above it.
+# Slewing moves the offset far less than this between two samples of a loaded run: by 500 ppm at
+# most, and on Linux, which slews both clocks alike, not at all. A step that matters is far above.
 _STEP_NS = 500_000
 # Each takes some 10 µs; a worker of the kernel switches the stamps on, usually before the second.
 _ATTEMPTS = 1_000
@@ -53,19 +53,18 @@ def wall_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
 class WallOffset:
     """Wall clock − monotonic clock, followed while a run goes on."""
 
-    __slots__ = ("_monotonic_ns", "_quickest_ns", "_wall_ns", "offset_ns", "steps")
+    __slots__ = ("_monotonic_ns", "_quickest_ns", "_took_ns", "_wall_ns", "offset_ns", "steps")
 
     def __init__(
         self, monotonic_ns: Clock = time.monotonic_ns, wall_ns: Clock = time.time_ns
     ) -> None:
         self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
-        self._quickest_ns = 1 << 62
+        self._quickest_ns = self._took_ns = 1 << 62
         self.offset_ns = 0
         """What to take from a wall-clock stamp to have it on the monotonic clock."""
         self.steps = 0
         """How often the wall clock jumped."""
         self.sample()
-        self.steps = 0
 
     def sample(self) -> int:
         """Read both clocks, and return the instant on the monotonic one."""
@@ -79,8 +78,9 @@ class WallOffset:
         offset = wall - (before + after) // 2
         change = abs(offset - self.offset_ns)
         if took <= 4 * self._quickest_ns or change > _STEP_NS + took:
-            self.steps += change > _STEP_NS
-            self.offset_ns = offset
+            # Nor is it a step if the sample in use so far was itself as wrong as that.
+            self.steps += change > _STEP_NS + self._took_ns
+            self.offset_ns, self._took_ns = offset, took
         return after
 
 
