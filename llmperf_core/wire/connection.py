@@ -13,7 +13,7 @@ from collections.abc import Callable
 import httptools
 import httpx
 
-from llmperf_core.wire.poller import READABLE, WRITABLE, Poller
+from llmperf_core.wire.poller import CLOSE_NS, READABLE, WRITABLE, Poller
 from llmperf_core.wire.stamps import ANCILLARY_BYTES, stamp_receives, wall_ns
 from llmperf_core.wire.trace import Trace
 
@@ -172,6 +172,8 @@ class Connection:
             at_ns = min(wall_ns(ancillary) - self._wall.offset_ns, read_at_ns)
         elif self._trace is not None:
             self._trace.user_stamped += 1
+        if at_ns - self._at_ns < CLOSE_NS:
+            self._poller.close_reads += 1
         self._at_ns, self._read_at_ns = at_ns, read_at_ns
         self._take(data)
 
@@ -193,6 +195,7 @@ class Connection:
             self.close()  # it speaks unasked
             return
         self.answered = True
+        pieces = len(trace.reads)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -203,6 +206,8 @@ class Connection:
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._broke(httpx.RemoteProtocolError("the head of the response has no end"))
             return
+        if len(trace.reads) > pieces + 1:
+            self._poller.close_reads += 1
         trace.grew(len(data))
         if trace.body_bytes > trace.max_bytes:
             self._broke(BodyTooLargeError(f"more than {trace.max_bytes:,} bytes of body"))
