@@ -109,8 +109,6 @@ async def exchange(
     outcome: Outcome = Censored()
     try:
         outcome = await _ask(client, prompt, answer)
-    except DecodeError as error:
-        outcome = Failed("malformed", detail_of(error))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         outcome = failure_of(error)
     finally:
@@ -161,10 +159,10 @@ async def _receive(client: Client, response: httpx.Response, answer: _Answer) ->
     async with anyio.create_task_group() if not client.on_wire else nullcontext() as reading:
         if reading is not None:
             reading.start_soon(_read_by_program, client, response, answer.trace)
-        late = await _wait_for_end(client, answer)
+        outcome = await _end(client, answer)
         if reading is not None:
             reading.cancel_scope.cancel()
-    return late or _judge(answer) if response.status_code == 200 else _refusal(response, answer)
+    return outcome if response.status_code == 200 else _refusal(response, answer)
 
 
 def _refusal(response: httpx.Response, answer: _Answer) -> Failed:
@@ -172,6 +170,14 @@ def _refusal(response: httpx.Response, answer: _Answer) -> Failed:
     body = b"".join(data for _, _, data in answer.trace.take_reads())
     said = error_text(body) or error_text(response.reason_phrase.encode()) or "without a word"
     return Failed(f"http_{response.status_code}", said)
+
+
+async def _end(client: Client, answer: _Answer) -> Outcome:
+    """Wait for the end, and return how a response with status 200 went."""
+    try:
+        return await _wait_for_end(client, answer) or _judge(answer)
+    except DecodeError as error:
+        return Failed("malformed", detail_of(error))
 
 
 async def _wait_for_end(client: Client, answer: _Answer) -> Failed | None:
