@@ -47,24 +47,32 @@ def _causes(error: BaseException | None) -> Iterator[Exception]:
     chain: list[Exception] = []
     while isinstance(error, Exception) and error not in chain:
         chain.append(error)
-        error = error.__cause__ or error.__context__
+        if isinstance(error, ExceptionGroup):  # one attempt for each address of a name
+            error = error.exceptions[0]
+        else:
+            error = error.__cause__ or error.__context__
     return reversed(chain)
 
 
 def _name(error: Exception) -> str | None:
-    if isinstance(error, OSError):
-        return _name_of_system_error(error)
     match error:
+        case OSError():
+            return _name_of_system_error(error)
         case httpx.ConnectTimeout():
             return "connect_timeout"
         case BodyTooLargeError():
             return "too_large"
-        case httpx.RemoteProtocolError() if "closed" in str(error) or "incomplete" in str(error):
-            return "truncated"
         case httpx.RemoteProtocolError():
-            return "not_http"
+            return _name_of_broken_protocol(str(error))
         case _:
             return None
+
+
+def _name_of_broken_protocol(said: str) -> str:
+    """Return the name for what our wire says, or httpcore and h11, which have no types for it."""
+    if "closed" in said or "incomplete" in said:
+        return "truncated"
+    return "reset" if "disconnected" in said else "not_http"
 
 
 def _name_of_system_error(error: OSError) -> str | None:

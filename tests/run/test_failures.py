@@ -50,16 +50,9 @@ def authority_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFacto
     return str(path)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-async def test_refused() -> None:
+async def test_refused(unused_port: int) -> None:
     """A port that nobody listens on refuses; nothing was sent."""
-    timeline = await ask_at(f"http://127.0.0.1:{free_port()}")
+    timeline = await ask_at(f"http://127.0.0.1:{unused_port}")
 
     assert failure(timeline).error == "refused"
     assert timeline.sent_at_ns is None
