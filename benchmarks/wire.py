@@ -11,7 +11,6 @@ the ratios between its rows travel to other machines.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -20,23 +19,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import uvloop
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from llmperf_core.load import Concurrency
 from llmperf_core.run.job import Job, Listener
-from llmperf_core.run.stage import measure
 from llmperf_core.run.settings import Settings
-from llmperf_core.target import Decoder, Endpoint, Prompt, Request
+from llmperf_core.run.stage import measure
+from llmperf_core.run.worker import calm_garbage_collection
+from llmperf_core.target import Decoder, Endpoint, Prompt, Reply, Request
 from llmperf_core.testing import ReferenceServer, Script
 from llmperf_core.timeline import Timeline
 from llmperf_core.wire.tgi import Tgi
@@ -44,7 +43,8 @@ from llmperf_core.workload import Fixed
 
 EVENTS_PER_S = 50
 """Of each stream, as a fast model sends to each of many users."""
-EVENTS_PER_REQUEST = 100
+WARM_UP = 20
+"""Events of a first request, which no figure counts: it loads what is loaded on first use."""
 _SENT = re.compile(rb'"sent_ns":(\d+)')
 
 Pairs = list[tuple[int, int]]
@@ -57,13 +57,19 @@ class Load:
 
     url: str
     streams: int
-    rounds: int
-    """Requests that each stream makes, one after the other."""
+    tokens: int
+    """Events of each stream, which is one request."""
     authority: str | None = None
 
     @property
     def events(self) -> int:
-        return self.streams * self.rounds * EVENTS_PER_REQUEST
+        """Of all streams together."""
+        return self.streams * self.tokens
+
+    @property
+    def body(self) -> dict[str, object]:
+        """What a request asks for."""
+        return {"inputs": "x", "parameters": {"max_new_tokens": self.tokens, "details": True}}
 
 
 class Figures(msgspec.Struct):
@@ -88,14 +94,17 @@ class KeepsBytes:
     kept: list[tuple[int, bytes]]
 
     @property
-    def reply(self) -> Any:
+    def reply(self) -> Reply:
+        """What the decoder has understood."""
         return self.inner.reply
 
     def feed(self, data: bytes, at_ns: int) -> None:
+        """Keep, then decode."""
         self.kept.append((at_ns, data))
         self.inner.feed(data, at_ns)
 
     def finish(self) -> None:
+        """Say that the body has ended."""
         self.inner.finish()
 
 
@@ -103,15 +112,17 @@ class KeepsBytes:
 class KeepingTgi:
     """The product's codec, but what it was fed is kept."""
 
-    inner: Tgi = Tgi()
+    inner: Tgi = field(factory=Tgi)
     kept: list[list[tuple[int, bytes]]] = field(factory=list)
     name: str = "tgi"
     stream: bool = True
 
     def request(self, prompt: Prompt) -> Request:
+        """Return the product's request."""
         return self.inner.request(prompt)
 
-    def decoder(self, headers: Any) -> KeepsBytes:
+    def decoder(self, headers: Mapping[str, str]) -> Decoder:
+        """Return the product's decoder, with something that keeps the bytes before it."""
         self.kept.append([])
         return KeepsBytes(self.inner.decoder(headers), self.kept[-1])
 
@@ -122,15 +133,15 @@ async def read_with_llmperf(load: Load) -> Callable[[], Pairs]:
     job = Job(
         endpoint=Endpoint(base_url=load.url, codec=codec, verify=load.authority or True),
         load=Concurrency(load.streams),
-        workload=Fixed("x", max_new_tokens=EVENTS_PER_REQUEST),
-        settings=Settings(duration_s=None, requests=load.streams * load.rounds, warmup_s=0),
+        workload=Fixed("x", max_new_tokens=load.tokens),
+        settings=Settings(duration_s=None, requests=load.streams, warmup_s=0),
         seed=0,
     )
     timelines: list[Timeline] = []
     await measure(job, Listener(note=timelines.append), anyio.Event())
 
     def pairs() -> Pairs:
-        found = []
+        found: Pairs = []
         for pieces in codec.kept:
             for at_ns, data in pieces:
                 found.extend((at_ns, int(sent)) for sent in _SENT.findall(data))
@@ -146,17 +157,16 @@ async def read_with_httpx(load: Load) -> Callable[[], Pairs]:
     found: Pairs = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     verify = ssl.create_default_context(cafile=load.authority) if load.authority else True
-    async with httpx.AsyncClient(limits=limits, timeout=None, verify=verify) as client:
+    timeout = httpx.Timeout(600)
+    async with httpx.AsyncClient(limits=limits, timeout=timeout, verify=verify) as client:
 
         async def stream() -> None:
-            for _ in range(load.rounds):
-                async with client.stream(
-                    "POST", load.url + "/generate_stream", json=_BODY
-                ) as response:
-                    async for line in response.aiter_lines():
-                        at_ns = time.monotonic_ns()
-                        if line.startswith("data:"):
-                            found.append((at_ns, json.loads(line[5:])["sent_ns"]))
+            url = load.url + "/generate_stream"
+            async with client.stream("POST", url, json=load.body) as response:
+                async for line in response.aiter_lines():
+                    at_ns = time.monotonic_ns()
+                    if line.startswith("data:"):
+                        found.append((at_ns, json.loads(line[5:])["sent_ns"]))
 
         await _all(load.streams, stream)
     return lambda: found
@@ -173,26 +183,25 @@ async def read_with_aiohttp(load: Load) -> Callable[[], Pairs]:
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
 
         async def stream() -> None:
-            for _ in range(load.rounds):
-                async with session.post(load.url + "/generate_stream", json=_BODY) as response:
-                    async for line in response.content:
-                        at_ns = time.monotonic_ns()
-                        if line.startswith(b"data:"):
-                            found.append((at_ns, json.loads(line[5:])["sent_ns"]))
+            async with session.post(load.url + "/generate_stream", json=load.body) as response:
+                async for line in response.content:
+                    at_ns = time.monotonic_ns()
+                    if line.startswith(b"data:"):
+                        found.append((at_ns, json.loads(line[5:])["sent_ns"]))
 
         await _all(load.streams, stream)
     return lambda: found
 
 
-_BODY = {"inputs": "x", "parameters": {"max_new_tokens": EVENTS_PER_REQUEST, "details": True}}
-READERS: dict[str, Callable[[Load], Awaitable[Callable[[], Pairs]]]] = {
+Reader = Callable[[Load], Coroutine[None, None, Callable[[], Pairs]]]
+READERS: dict[str, Reader] = {
     "llmperf": read_with_llmperf,
     "httpx aiter_lines": read_with_httpx,
     "aiohttp lines": read_with_aiohttp,
 }
 
 
-async def _all(streams: int, stream: Callable[[], Awaitable[None]]) -> None:
+async def _all(streams: int, stream: Callable[[], Coroutine[None, None, None]]) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(streams):
             tasks.start_soon(stream)
@@ -200,6 +209,8 @@ async def _all(streams: int, stream: Callable[[], Awaitable[None]]) -> None:
 
 def read(name: str, load: Load) -> Figures:
     """Run one reader in this process and return its figures."""
+    calm_garbage_collection()
+    uvloop.run(READERS[name](evolve(load, streams=1, tokens=WARM_UP)))
     began_s, cpu_s = time.monotonic(), time.process_time()
     pairs = uvloop.run(READERS[name](load))
     cpu_s, seconds = time.process_time() - cpu_s, time.monotonic() - began_s
@@ -221,7 +232,7 @@ def read(name: str, load: Load) -> Figures:
 
 def in_own_process(name: str, load: Load) -> Figures:
     """Run one reader in a fresh process, on the last core where there are two."""
-    argument = json.dumps([name, load.url, load.streams, load.rounds, load.authority])
+    argument = json.dumps([name, load.url, load.streams, load.tokens, load.authority])
     said = subprocess.run(
         [sys.executable, __file__, "--reader", argument],
         stdout=subprocess.PIPE,
@@ -246,7 +257,7 @@ def certificate(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def run(streams: list[int], readers: list[str], *, tls: bool, seconds: float) -> list[Figures]:
     """Give every reader every load, one after the other, and return all figures."""
-    rounds = max(1, round(seconds * EVENTS_PER_S / EVENTS_PER_REQUEST))
+    tokens = round(seconds * EVENTS_PER_S)
     server_core = 0 if (os.cpu_count() or 1) > 1 else None
     script = Script(first_token_s=0.02, gap_s=1 / EVENTS_PER_S, scatter=True)
     figures: list[Figures] = []
@@ -256,16 +267,17 @@ def run(streams: list[int], readers: list[str], *, tls: bool, seconds: float) ->
                 with ReferenceServer(
                     script=script, certificate=pem if tls else None, core=server_core
                 ) as server:
-                    load = Load(server.url, count, rounds, authority if tls else None)
+                    load = Load(server.url, count, tokens, authority if tls else None)
                     figures.append(in_own_process(name, load))
                 show(figures[-1], server)
     return figures
 
 
 def show(row: Figures, server: ReferenceServer) -> None:
-    late = server.send_error
+    """Print a row of the table."""
+    late, rate = server.send_error, row.events / row.seconds
     print(
-        f"| {row.reader:<17} | {row.streams:>3} × {EVENTS_PER_S} | {row.events / row.seconds:>9,.0f} "
+        f"| {row.reader:<17} | {row.streams:>3} × {EVENTS_PER_S} | {rate:>9,.0f} "
         f"| {row.expected - row.events:>4} | {row.cpu_us_per_event:>7.1f} "
         f"| {row.error_p50_us:>8,.0f} | {row.error_p99_us:>8,.0f} | {row.error_p999_us:>8,.0f} "
         f"| {late.late_p99_us if late else float('nan'):>6,.0f} |",
@@ -296,6 +308,7 @@ def broken_promises(figures: list[Figures], *, tls: bool) -> list[str]:
 
 
 def main() -> int:
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--streams", type=int, nargs="+")
     parser.add_argument("--readers", nargs="+", default=list(READERS), choices=list(READERS))
@@ -311,9 +324,9 @@ def main() -> int:
         sys.stdout.buffer.write(msgspec.json.encode(read(name, Load(*load))))
         return 0
     print(
-        "| reader | streams × events/s | events/s | lost | CPU µs/event | error p50 µs | p99 | p99.9 | server late p99 |"
+        "| reader | streams × events/s | events/s | lost | CPU µs/event "
+        "| error p50 µs | p99 | p99.9 | server late p99 |\n|---|---|---|---|---|---|---|---|---|"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
     streams = given.streams or ([100] if given.tls else [100, 200, 800])
     figures = run(streams, given.readers, tls=given.tls, seconds=given.seconds)
     broken = broken_promises(figures, tls=given.tls) if given.check else []

@@ -65,7 +65,10 @@ class Reply:
 class Decoder(Protocol):
     """Turns the body of one response into a `Reply`. Holds no socket and no clock."""
 
-    reply: Reply
+    @property
+    def reply(self) -> Reply:
+        """What has been understood so far."""
+        ...
 
     def feed(self, data: bytes, at_ns: int) -> None:
         """Take the next bytes of the body, which arrived at `at_ns`.
