@@ -1,4 +1,4 @@
-"""Prompts of random common words, each different from every other."""
+"""Prompts of random common words."""
 
 from collections.abc import Iterator, Mapping
 
@@ -26,7 +26,9 @@ _INSTRUCTION = "Continue this text at length:"
 
 @frozen
 class Synthetic:
-    """Prompts of about `input_tokens` random words, no two alike, so that no prefix cache helps.
+    """Prompts of about `input_tokens` random words that differ from their first word on.
+
+    So no prefix cache helps, and with 16 tokens and more no two prompts of a run are alike.
 
     Args:
         input_tokens: the length to aim at. A word is taken as a token, which is an approximation:
