@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TypeAlias
 
 import anyio
@@ -111,6 +111,10 @@ async def exchange(
         outcome = await _ask(client, prompt, answer)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         outcome = failure_of(error)
+    except anyio.get_cancelled_exc_class():
+        with suppress(DecodeError):
+            answer.decode()  # these tokens did arrive, and count in the throughput
+        raise
     finally:
         client.tally.reads += trace.read_count
         client.tally.user_stamped += trace.user_stamped if client.on_wire else trace.read_count

@@ -68,6 +68,7 @@ async def test_cancelled_is_censored_and_noted_once() -> None:
     [timeline] = noted
     assert scope.cancelled_caught
     assert (timeline.outcome, timeline.index) == (Censored(), 7)
+    assert len(timeline.token_at_ns) == len(timeline.read_lag_ns) == timeline.tokens.output > 1
     assert timeline.sent_at_ns is not None
 
 

@@ -126,6 +126,7 @@ def test_drain_ends_at_its_deadline(load: LoadProfile) -> None:
     measured = run_stage(load, HANGS, drain_s=5)
 
     assert {timeline.outcome for timeline in measured.timelines} == {Censored()}
+    assert {len(timeline.token_at_ns) for timeline in measured.timelines} == {5}
     assert measured.observation.ended_at_ns == 15 * NS_PER_S
     assert measured.model.in_flight == 0
 
