@@ -129,7 +129,8 @@ class _Stage:
             if settings.duration_s is None
             else self._open_at_ns + ns_from_s(settings.duration_s)
         )
-        self._closed = anyio.Event()
+        self._exhausted = anyio.Event()
+        self._draining = False
         self._started = self._counted = self._ended = 0
         self._last_end_ns = 0
 
@@ -142,6 +143,7 @@ class _Stage:
                 async with anyio.create_task_group() as requests:
                     requests.start_soon(self._start_requests, requests)
                     await self._window_closes()
+                    self._draining = True
                     drain.deadline = anyio.current_time() + self._job.settings.drain_s
             everything.cancel_scope.cancel()
 
@@ -150,9 +152,13 @@ class _Stage:
         close_at_ns = ended_at_ns
         if self._close_at_ns is not None:
             close_at_ns = min(close_at_ns, self._close_at_ns)
-        if self._counted == self._job.settings.requests:
+        if self._counted == self._job.settings.requests and not self._is_open_loop:
             close_at_ns = min(close_at_ns, self._last_end_ns)
         return Window(open_at_ns=min(self._open_at_ns, close_at_ns), close_at_ns=close_at_ns)
+
+    @property
+    def _is_open_loop(self) -> bool:
+        return isinstance(self._job.load, OpenLoop)
 
     def _now_ns(self) -> int:
         return self._client.clock() - self._client.zero_ns
@@ -188,25 +194,31 @@ class _Stage:
         )
 
     def _admit(self, start_at_ns: int) -> bool:
-        """Return whether a request may start then; the first that may not closes the window."""
+        """Return whether a request may start then."""
         if self._close_at_ns is not None and start_at_ns >= self._close_at_ns:
-            self._closed.set()
-        elif start_at_ns >= self._open_at_ns:
-            if self._counted == self._job.settings.requests:
-                self._closed.set()
-            else:
-                self._counted += 1
-        return not self._closed.is_set()
+            return False
+        if start_at_ns < self._open_at_ns:
+            return True
+        if self._counted == self._job.settings.requests:
+            if self._is_open_loop:
+                # The window is that of the plan: it lasts until the next request would be due.
+                self._close_at_ns = start_at_ns
+            self._exhausted.set()
+            return False
+        self._counted += 1
+        return True
 
     async def _window_closes(self) -> None:
-        left_s = math.inf
-        if self._close_at_ns is not None:
-            left_s = s_from_ns(self._close_at_ns - self._now_ns())
-        with anyio.move_on_after(left_s):
-            await self._closed.wait()
-            if self._job.settings.requests is None:
-                await anyio.sleep(left_s)
-        self._closed.set()
+        with anyio.move_on_after(self._left_s()):
+            await self._exhausted.wait()
+            if self._is_open_loop:
+                await anyio.sleep(self._left_s())
+
+    def _left_s(self) -> float:
+        """Return how long the window stays open, as far as that is known."""
+        if self._close_at_ns is None:
+            return math.inf
+        return max(0.0, s_from_ns(self._close_at_ns - self._now_ns()))
 
     def _note(self, timeline: Timeline) -> None:
         self._ended += 1
@@ -219,7 +231,7 @@ class _Stage:
             phase: Phase = "measuring" if now_ns >= self._open_at_ns else "warm-up"
             self._listener.report(
                 Progress(
-                    phase="draining" if self._closed.is_set() else phase,
+                    phase="draining" if self._draining else phase,
                     elapsed_ns=now_ns,
                     in_flight=self._started - self._ended,
                     started=self._started,
