@@ -150,10 +150,10 @@ class _Stage:
     def window(self, ended_at_ns: int) -> Window:
         """Return the window: as planned, or closed by the end of the last request that counts."""
         close_at_ns = ended_at_ns
+        if self._counted == self._job.settings.requests and not self._is_open_loop:
+            close_at_ns = self._last_end_ns + 1  # the end itself is inside
         if self._close_at_ns is not None:
             close_at_ns = min(close_at_ns, self._close_at_ns)
-        if self._counted == self._job.settings.requests and not self._is_open_loop:
-            close_at_ns = min(close_at_ns, self._last_end_ns)
         return Window(open_at_ns=min(self._open_at_ns, close_at_ns), close_at_ns=close_at_ns)
 
     @property

@@ -92,6 +92,8 @@ def test_requests_alone_end_a_closed_loop() -> None:
 
     assert len(measured.timelines) == len(measured.inside) == 6
     assert measured.observation.window.close_at_ns / NS_PER_S == pytest.approx(3)
+    ended = [timeline.ended_at_ns in measured.observation.window for timeline in measured.timelines]
+    assert all(ended)
 
 
 def test_requests_count_from_the_opening_of_the_window() -> None:
