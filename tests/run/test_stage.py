@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
 from llmperf_core.timeline import Censored, Failed
 from llmperf_core.units import NS_PER_S
-from tests.run.virtual import Behaviour, run_stage, seconds
+from tests.run.virtual import Behaviour, now_ns, run_stage, seconds
 
 SLOW = Behaviour(first_s=100)
 REFUSES = Behaviour(status=500)
@@ -52,6 +52,14 @@ def test_poisson_starts_when_due() -> None:
 
     assert [timeline.due_at_ns for timeline in timelines] == list(planned)
     assert [t.sent_at_ns for t in timelines] == [t.due_at_ns for t in timelines]
+
+
+def test_nothing_starts_before_it_is_due() -> None:
+    """Also where timers wake early: a plan that is met early is a wrong one."""
+    measured = run_stage(ConstantRate(4), clock=lambda: round(0.99 * now_ns()))
+
+    assert len(measured.timelines) == 40
+    assert all((t.sent_at_ns or 0) >= (t.due_at_ns or 0) for t in measured.timelines)
 
 
 @pytest.mark.parametrize("load", [ConstantRate(20), Poisson(20)])

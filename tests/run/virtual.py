@@ -11,6 +11,7 @@ from attrs import Factory, define, frozen
 from trio.testing import MockClock
 
 from llmperf_core.load import LoadProfile
+from llmperf_core.run.exchange import Clock
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.settings import Settings
 from llmperf_core.run.stage import measure
@@ -117,6 +118,7 @@ def run_stage(
     *,
     workload: Workload = ONE_SECOND,
     stop_after_s: float | None = None,
+    clock: Clock = now_ns,
     **settings: float | None,
 ) -> Measured:
     """Measure a stage in virtual time.
@@ -126,6 +128,7 @@ def run_stage(
         behave: how the model answers each; or how it answers all.
         workload: what is asked.
         stop_after_s: when somebody stops the stage.
+        clock: what the stage goes by.
         settings: those that differ: a window of 10 s, no warm-up and 60 s of drain.
     """
     model = Model(behave if callable(behave) else lambda _: behave)
@@ -146,7 +149,7 @@ def run_stage(
             if stop_after_s is not None:
                 tasks.start_soon(_set_after, stop, stop_after_s)
             with anyio.fail_after(_LONGEST_S):
-                observation = await measure(job, listener, stop, clock=now_ns)
+                observation = await measure(job, listener, stop, clock=clock)
             tasks.cancel_scope.cancel()
         return observation
 
