@@ -13,6 +13,7 @@ import numpy as np
 from anyio.abc import TaskGroup
 
 from llmperf_core._version import __version__
+from llmperf_core.errors import UsageError
 from llmperf_core.load import OpenLoop
 from llmperf_core.run.exchange import Client, Clock, Tally, exchange
 from llmperf_core.run.job import Job, Listener
@@ -123,7 +124,7 @@ class _Stage:
 
     def __init__(self, job: Job, client: Client, listener: Listener) -> None:
         self._job, self._client, self._listener = job, client, listener
-        self._prompts: Iterator[Prompt] = job.workload.prompts(job.seed)
+        self._prompts: Iterator[Prompt] = iter(job.workload.prompts(job.seed))
         settings = job.settings
         self._open_at_ns = ns_from_s(settings.warmup_s)
         self._close_at_ns = (
@@ -192,9 +193,15 @@ class _Stage:
                 pause_s = 0.0
 
     async def _one(self, due_at_ns: int | None) -> Outcome:
+        prompt = next(self._prompts, None)
+        if prompt is None:
+            raise UsageError(
+                f"the workload has no prompt after the first {self._started}; it must yield "
+                "prompts without end: see itertools.cycle"
+            )
         index, self._started = self._started, self._started + 1
         return await exchange(
-            self._client, next(self._prompts), index=index, due_at_ns=due_at_ns, note=self._note
+            self._client, prompt, index=index, due_at_ns=due_at_ns, note=self._note
         )
 
     def _admit(self, start_at_ns: int) -> bool:

@@ -1,15 +1,19 @@
 """One stage from warm-up to drain, in virtual time."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 
 import numpy as np
 import pytest
+from attrs import frozen
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from llmperf_core.errors import UsageError
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.target import Json, Prompt
 from llmperf_core.timeline import Censored, Failed
 from llmperf_core.units import NS_PER_S
 from tests.run.virtual import Behaviour, now_ns, run_stage, seconds
@@ -241,6 +245,27 @@ def test_listener_hears_of_each_request_when_it_ends() -> None:
 
     ended = [timeline.ended_at_ns for timeline in measured.timelines]
     assert ended == sorted(ended)
+
+
+@frozen
+class Three:
+    """A workload that ends, as none may."""
+
+    def prompts(self, seed: int) -> Iterator[Prompt]:
+        """Yield three prompts."""
+        return iter([Prompt(text=f"llama {k + seed}") for k in range(3)])
+
+    def describe(self) -> Mapping[str, Json]:
+        """Return the kind."""
+        return {"kind": "three"}
+
+
+@pytest.mark.parametrize("load", [Concurrency(2), ConstantRate(2)])
+def test_workload_that_ends_is_a_usage_error(load: LoadProfile) -> None:
+    """The message says what to do; `StopIteration` would not."""
+    said = pytest.RaisesExc(UsageError, match="no prompt after the first 3")
+    with pytest.RaisesGroup(said, flatten_subgroups=True):
+        run_stage(load, workload=Three())
 
 
 behaviours = st.builds(
