@@ -6,7 +6,7 @@ leaves out.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 from attrs import asdict
@@ -24,18 +24,21 @@ from llmperf_core.timeline import (
     TokenCount,
 )
 
+# What an array of instants holds.
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
 
 class _Tokens(msgspec.Struct):
-    output: int
-    input: int | None
-    cached: int | None
+    output: _Int64
+    input: _Int64 | None
+    cached: _Int64 | None
     counted_by: CountedBy
 
 
 class _Connection(msgspec.Struct):
     fresh: bool
-    connect_ns: int
-    tls_ns: int
+    connect_ns: _Int64
+    tls_ns: _Int64
     reopened: int
 
 
@@ -44,19 +47,19 @@ class _Line(msgspec.Struct):
 
     index: int
     status: Literal["completed", "failed", "censored"]
-    due_at_ns: int | None
-    sent_at_ns: int | None
-    ended_at_ns: int
+    due_at_ns: _Int64 | None
+    sent_at_ns: _Int64 | None
+    ended_at_ns: _Int64
     tokens: _Tokens
-    asked_tokens: int | None
+    asked_tokens: _Int64 | None
     connection: _Connection
     stamps: Stamps
     finish_reason: str | None = None
     error: str = ""
     detail: str = ""
-    server_ns: Mapping[str, int] = {}
-    token_at_ns: list[int] = []
-    read_lag_ns: list[int] = []
+    server_ns: Mapping[str, _Int64] = {}
+    token_at_ns: list[_Int64] = []
+    read_lag_ns: list[_Int64] = []
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -90,7 +93,8 @@ def timeline_of(line: bytes) -> Timeline:
     """Return the timeline that a line holds.
 
     Raises:
-        ValueError: it holds none.
+        msgspec.DecodeError: it holds none.
+        UnicodeDecodeError: it is not even text.
     """
     stored = _DECODER.decode(line)
     return Timeline(
@@ -180,7 +184,7 @@ def read_journal(path: Path) -> Iterator[Timeline]:
                     return
                 try:
                     yield timeline_of(line)
-                except (ValueError, msgspec.MsgspecError) as error:
+                except (UnicodeDecodeError, msgspec.DecodeError) as error:
                     raise StoredRunError(path, f"line {number} is damaged: {error}") from error
     except OSError as error:
         raise StoredRunError(path, f"cannot be read: {error.strerror}") from error

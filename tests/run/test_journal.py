@@ -129,6 +129,7 @@ def test_journal_cut_anywhere_yields_every_whole_line(tmp_path: Path) -> None:
         line_of(THREE[1])[:-1].replace(b'"failed"', b'"lost"'),
         line_of(THREE[1])[:-1].replace(b'"index":1', b'"index":"1"'),
         line_of(THREE[1])[:-1].replace(b'"ended_at_ns":15', b'"ended_at_ns":1e400'),
+        line_of(THREE[1])[:-1].replace(b"[13,14]", b"[13,99999999999999999999]"),
     ],
 )
 def test_damaged_line_inside_is_named(tmp_path: Path, damage: bytes) -> None:
