@@ -4,6 +4,7 @@ One line a request. A process that dies leaves whole lines and at most one half,
 leaves out.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -143,8 +144,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
+            # For the owner alone, whatever folder it is in: servers quote what they were asked.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o600)
             # Unbuffered: a line is with the kernel before the next request ends.
-            self._file = path.open("ab", buffering=0)
+            self._file = os.fdopen(descriptor, "ab", buffering=0)
         except OSError as error:
             raise StoredRunError(path, f"cannot be written: {error.strerror}") from error
 

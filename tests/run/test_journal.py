@@ -1,5 +1,6 @@
 """The journal: whatever happens to the process or the disk, whole lines can be read."""
 
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,10 @@ def test_journal_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     """A folder in its place."""
     with pytest.raises(StoredRunError, match="cannot be read: Is a directory"):
         list(read_journal(tmp_path))
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    """Also in a folder that others may look into: it holds what a server said."""
+    path = written(tmp_path / "timelines.jsonl")
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
