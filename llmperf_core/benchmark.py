@@ -8,7 +8,7 @@ from functools import partial
 
 import anyio
 from anyio.from_thread import start_blocking_portal
-from attrs import asdict, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from llmperf_core import show
 from llmperf_core.backends import target_of
@@ -237,7 +237,7 @@ class _Sweep:
             workload=self.workload.describe(),
             settings=self.settings,
             seed=self.settings.seed or 0,
-            slo=None if self.slo is None else asdict(self.slo),
+            slo=self.slo,
             environment=environment(),
         )
 

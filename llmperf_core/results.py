@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 
 from llmperf_core import show
 from llmperf_core.judge import (
@@ -55,8 +55,7 @@ class StageResult:
         spec: RunSpec,
     ) -> Self:
         """Judge what was measured."""
-        slo = None if spec.slo is None else Slo(**spec.slo)
-        summary = summarize(timelines, observation, load=load, slo=slo)
+        summary = summarize(timelines, observation, load=load, slo=spec.slo)
         return cls(
             load=load,
             timelines=timelines,
@@ -68,7 +67,7 @@ class StageResult:
 
     def under(self, slo: Slo) -> Self:
         """Return the same measurement with its goodput under other limits."""
-        spec = evolve(self.spec, slo=asdict(slo))
+        spec = evolve(self.spec, slo=slo)
         return self.of(self.timelines, self.observation, load=self.load, spec=spec)
 
     def __getitem__(self, metric: str) -> MetricSummary:

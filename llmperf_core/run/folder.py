@@ -21,6 +21,7 @@ import msgspec
 from attrs import asdict, evolve, field, frozen
 
 from llmperf_core.errors import StoredRunError
+from llmperf_core.judge import Slo
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
 from llmperf_core.run.journal import Journal, read_journal
 from llmperf_core.run.settings import Settings
@@ -29,6 +30,7 @@ from llmperf_core.timeline import Observation, Timeline, Window
 from llmperf_core.units import ns_from_s
 
 SCHEMA = "llmperf.run/1"
+_MEASUREMENT = ("stage.json", "timelines.jsonl")
 _LOADS: Mapping[str, Callable[[Any], LoadProfile]] = {
     "concurrency": Concurrency,
     "constant": ConstantRate,
@@ -47,8 +49,21 @@ class RunSpec:
     workload: Mapping[str, Json] = field(factory=dict)
     settings: Settings = field(factory=Settings)
     seed: int = 0
-    slo: Mapping[str, float | None] | None = None
+    slo: Slo | None = None
     environment: Mapping[str, Json] = field(factory=dict)
+
+
+class _StoredRun(msgspec.Struct):
+    """`run.json`, whose fields are those of `RunSpec`; more may come under the same schema."""
+
+    target: str
+    settings: Settings
+    simulated: bool = False
+    endpoint: dict[str, Any] = {}
+    workload: dict[str, Any] = {}
+    seed: int = 0
+    slo: Slo | None = None
+    environment: dict[str, Any] = {}
 
 
 @frozen(kw_only=True)
@@ -135,13 +150,20 @@ def read_run(path: Path) -> tuple[RunSpec, list[StoredStage]]:
             path, f"its schema is {stored.get('schema')!r}, this version reads {SCHEMA!r}"
         )
     try:
-        stored.pop("schema")
-        settings = msgspec.convert(stored.pop("settings"), Settings)
-        spec = RunSpec(settings=settings, **stored)
-    except (TypeError, KeyError, msgspec.ValidationError) as error:
+        spec = RunSpec(**msgspec.structs.asdict(msgspec.convert(stored, _StoredRun)))
+    except msgspec.ValidationError as error:
         raise StoredRunError(path / "run.json", f"is damaged: {error}") from error
-    stages = sorted((path / "stages").iterdir()) if (path / "stages").is_dir() else []
-    return spec, [_read_stage(stage, spec) for stage in stages]
+    return spec, [_read_stage(stage, spec) for stage in _stage_folders(path / "stages")]
+
+
+def _stage_folders(path: Path) -> list[Path]:
+    """Return the folders of the stages that a crash left something of, in the order of running."""
+    begun = [stage for name in _MEASUREMENT for stage in path.glob(f"*/{name}")]
+    # By length first: the hundredth comes after the eleventh.
+    return sorted(
+        {file.parent for file in begun},
+        key=lambda stage: (len(stage.name.partition("-")[0]), stage.name),
+    )
 
 
 def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
@@ -163,7 +185,7 @@ def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
 
 def _observation_after_crash(timelines: list[Timeline], settings: Settings) -> Observation:
     """Return what can be said of a stage whose process died: its window ends with its journal."""
-    last_ns = max((timeline.ended_at_ns for timeline in timelines), default=0)
+    last_ns = max((timeline.ended_at_ns + 1 for timeline in timelines), default=0)
     open_at_ns = ns_from_s(settings.warmup_s)
     planned_ns = open_at_ns + ns_from_s(settings.duration_s or 0)
     close_at_ns = min(last_ns, planned_ns) if settings.duration_s is not None else last_ns
