@@ -19,13 +19,13 @@ from llmperf_core.timeline import (
     Censored,
     Completed,
     Connection,
+    Durations,
     Failed,
     Outcome,
     Timeline,
     TokenCount,
 )
 from llmperf_core.units import ns_from_s, s_from_ns
-from llmperf_core.wire.connection import BodyTooLargeError
 from llmperf_core.wire.errors import error_text
 from llmperf_core.wire.trace import EXTENSION, Trace
 
@@ -56,6 +56,7 @@ class Client:
     zero_ns: int
     """The run's zero on the clock."""
     tally: Tally
+    decoding: anyio.Lock
     clock: Clock = time.monotonic_ns
 
 
@@ -66,7 +67,9 @@ class _Answer:
     trace: Trace
     began_at_ns: int
     decoder: Decoder | None = None
-    read_lag_ns: list[int] = field(factory=list)
+    arrived_at_ns: list[int] = field(factory=list)
+    """For each piece of the body that was decoded, in order."""
+    read_at_ns: list[int] = field(factory=list)
 
     @property
     def reply(self) -> Reply:
@@ -76,13 +79,18 @@ class _Answer:
         """Feed the decoder what has come since the last time."""
         if self.decoder is None:
             return
-        tokens = self.decoder.reply.token_at_ns
-        for arrived_at_ns, read_at_ns, data in self.trace.take_reads():
-            seen = len(tokens)
-            try:
-                self.decoder.feed(data, arrived_at_ns)
-            finally:
-                self.read_lag_ns.extend([read_at_ns - arrived_at_ns] * (len(tokens) - seen))
+        arrived_at_ns, read_at_ns, pieces = self.trace.take_pieces()
+        self.arrived_at_ns += arrived_at_ns
+        self.read_at_ns += read_at_ns
+        feed = self.decoder.feed
+        for piece, at_ns in zip(pieces, arrived_at_ns, strict=True):
+            feed(piece, at_ns)
+
+    def read_lag_ns(self) -> Durations:
+        """Return for each token how long it lay in the kernel before it was read."""
+        arrived_at_ns = np.asarray(self.arrived_at_ns, dtype=np.int64)
+        lag_ns = np.asarray(self.read_at_ns, dtype=np.int64) - arrived_at_ns
+        return lag_ns[np.searchsorted(arrived_at_ns, self.reply.token_at_ns)]
 
 
 async def exchange(
@@ -171,7 +179,7 @@ async def _receive(client: Client, response: httpx.Response, answer: _Answer) ->
 
 def _refusal(response: httpx.Response, answer: _Answer) -> Failed:
     """Return the failure that a status other than 200 is."""
-    body = b"".join(data for _, _, data in answer.trace.take_reads())
+    body = b"".join(answer.trace.take_pieces()[2])
     said = error_text(body) or error_text(response.reason_phrase.encode()) or "without a word"
     return Failed(f"http_{response.status_code}", said)
 
@@ -179,16 +187,28 @@ def _refusal(response: httpx.Response, answer: _Answer) -> Failed:
 async def _end(client: Client, answer: _Answer) -> Outcome:
     """Wait for the end, and return how a response with status 200 went."""
     try:
-        return await _wait_for_end(client, answer) or _judge(answer)
+        late = await _wait_for_end(client, answer)
+        await _decode(client, answer)
+        return late or _judge(answer)
     except DecodeError as error:
         return Failed("malformed", detail_of(error))
+
+
+async def _decode(client: Client, answer: _Answer) -> None:
+    """Decode what has come, one answer at a time: between two of them the sockets are read.
+
+    When many answers end at once, all their tasks would otherwise decode before the next read, and
+    tokens that arrive meanwhile would be merged.
+    """
+    async with client.decoding:
+        answer.decode()
 
 
 async def _wait_for_end(client: Client, answer: _Answer) -> Failed | None:
     """Return None when the response has ended, or the deadline that has passed before."""
     look_again_s = min(client.settings.deadlines.gap_s, client.settings.deadlines.first_token_s)
     while not answer.trace.ended:
-        answer.decode()
+        await _decode(client, answer)
         limit = _next_limit(client, answer)
         left_s = s_from_ns(limit.at_ns - client.clock())
         if left_s <= 0:
@@ -203,10 +223,8 @@ async def _read_by_program(client: Client, response: httpx.Response, trace: Trac
     try:
         async for data in response.aiter_raw():
             now_ns = client.clock()
-            trace.reads.append((now_ns, now_ns, data))
+            trace.pieces.extend((now_ns, now_ns, data))
             trace.grew(len(data))
-            if trace.body_bytes > trace.max_bytes:
-                raise BodyTooLargeError(f"more than {trace.max_bytes:,} bytes of body")
     except (httpx.HTTPError, httpx.StreamError, OSError) as error:
         trace.end(client.clock(), error)
     else:
@@ -214,8 +232,7 @@ async def _read_by_program(client: Client, response: httpx.Response, trace: Trac
 
 
 def _judge(answer: _Answer) -> Outcome:
-    """Return the outcome of a response with status 200 that has ended."""
-    answer.decode()
+    """Return the outcome of a response with status 200 that has ended and been decoded."""
     reply, broken = answer.reply, answer.trace.error
     if answer.decoder is not None and broken is None:
         answer.decoder.finish()
@@ -265,7 +282,7 @@ def _timeline(
         due_at_ns=due_at_ns,
         sent_at_ns=None if trace.sent_at_ns is None else trace.sent_at_ns - zero_ns,
         token_at_ns=tokens - zero_ns,
-        read_lag_ns=answer.read_lag_ns if client.on_wire and not trace.user_stamped else (),
+        read_lag_ns=answer.read_lag_ns() if client.on_wire and not trace.user_stamped else (),
         ended_at_ns=ended_at_ns - zero_ns,
         outcome=outcome,
         tokens=_count(reply),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import httpx
 
 from llmperf_core.timeline import Failed
-from llmperf_core.wire.connection import BodyTooLargeError
+from llmperf_core.wire.trace import BodyTooLargeError
 
 _DETAIL_CHARACTERS = 200
 _BY_ERRNO = {

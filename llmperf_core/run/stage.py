@@ -11,6 +11,7 @@ import anyio
 import httpx
 import numpy as np
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from llmperf_core._version import __version__
 from llmperf_core.errors import UsageError
@@ -94,6 +95,7 @@ async def _client(job: Job, clock: Clock) -> AsyncIterator[tuple[Client, Wire | 
                 on_wire=wire is not None,
                 zero_ns=clock(),
                 tally=Tally(),
+                decoding=anyio.Lock(),
                 clock=clock,
             )
             yield client, wire
@@ -173,6 +175,7 @@ class _Stage:
             return
         for _ in range(load.slots):
             requests.start_soon(self._keep_one_in_flight)
+            await checkpoint()  # the sockets are read between two starts
 
     async def _start_when_due(self, load: OpenLoop, requests: TaskGroup) -> None:
         for due_at_ns in load.instants(np.random.default_rng(self._job.seed)):

@@ -15,15 +15,11 @@ import httpx
 
 from llmperf_core.wire.poller import CLOSE_NS, READABLE, WRITABLE, Poller
 from llmperf_core.wire.stamps import ANCILLARY_BYTES, stamp_receives, wall_ns
-from llmperf_core.wire.trace import Trace
+from llmperf_core.wire.trace import BodyTooLargeError, Trace
 
 _READ_BYTES = 1 << 16
 # Precedents: Node allows 16 KiB, nginx 32 KiB. No server of a model needs more.
 _MAX_HEAD_BYTES = 1 << 16
-
-
-class BodyTooLargeError(httpx.RemoteProtocolError):
-    """The body outgrew what one response may hold in memory."""
 
 
 class Connection:
@@ -38,7 +34,7 @@ class Connection:
         self._waiter: asyncio.Future[None] | None = None
         self._at_ns = self._read_at_ns = 0
         self._trace: Trace | None = None
-        self._append: Callable[[tuple[int, int, bytes]], None]
+        self._extend: Callable[[tuple[int, int, bytes]], None]
         self._recvmsg, self._wall = sock.recvmsg, poller.wall
         self._parser: httptools.HttpResponseParser | None = None
         self._bodyless = self._framed = False
@@ -111,7 +107,7 @@ class Connection:
             OSError: the connection broke.
             httpx.RemoteProtocolError: what came is not HTTP/1.1.
         """
-        self._trace, self._bodyless, self._append = trace, bodyless, trace.reads.append
+        self._trace, self._bodyless, self._extend = trace, bodyless, trace.pieces.extend
         self._parser = httptools.HttpResponseParser(self)
         self._forget_head()
         self.answered = self.reusable = self._framed = False
@@ -174,6 +170,8 @@ class Connection:
             self._trace.user_stamped += 1
         if at_ns - self._at_ns < CLOSE_NS:
             self._poller.close_reads += 1
+            # The offset between the clocks is an estimate: it must not let time run backwards.
+            at_ns = max(at_ns, self._at_ns)
         self._at_ns, self._read_at_ns = at_ns, read_at_ns
         self._take(data)
 
@@ -195,7 +193,7 @@ class Connection:
             self.close()  # it speaks unasked
             return
         self.answered = True
-        pieces = len(trace.reads)
+        before = len(trace.pieces)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -206,11 +204,12 @@ class Connection:
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._broke(httpx.RemoteProtocolError("the head of the response has no end"))
             return
-        if len(trace.reads) > pieces + 1:
+        if len(trace.pieces) > before + 3:
             self._poller.close_reads += 1
-        trace.grew(len(data))
-        if trace.body_bytes > trace.max_bytes:
-            self._broke(BodyTooLargeError(f"more than {trace.max_bytes:,} bytes of body"))
+        try:
+            trace.grew(len(data))
+        except BodyTooLargeError as error:
+            self._broke(error)
 
     def _end_of_file(self) -> None:
         if self._trace is None or self._trace.ended:
@@ -261,7 +260,7 @@ class Connection:
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body: the one thing that happens between two stamps."""
-        self._append((self._at_ns, self._read_at_ns, data))
+        self._extend((self._at_ns, self._read_at_ns, data))
 
     def on_message_complete(self) -> None:
         """Take the end of the response."""

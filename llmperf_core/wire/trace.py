@@ -1,12 +1,19 @@
 """What the wire notes of one request while it happens."""
 
+from typing import cast
+
 import anyio
+import httpx
 from attrs import Factory, define, evolve, field
 
 from llmperf_core.timeline import Connection
 
 EXTENSION = "llmperf.trace"
 """Under this name a `Trace` travels in the extensions of an `httpx.Request`."""
+
+
+class BodyTooLargeError(httpx.RemoteProtocolError):
+    """The body outgrew what one response may hold in memory."""
 
 
 @define(kw_only=True)
@@ -21,17 +28,19 @@ class Trace:
     """Do not send before this instant. The connection is made ready ahead of it."""
     max_bytes: int = 1 << 26
     """A body that is larger is given up."""
-    wake_bytes: int = 1 << 20
-    """Whoever waits is woken when more than this is there to be taken."""
+    wake_bytes: int = 1 << 16
+    """Whoever waits is woken when more than this is there to be taken: some hundred tokens, whose
+    decoding takes less than a millisecond."""
     noted: bool = False
     """Whether the wire saw this trace; any other transport leaves it alone."""
     connection: Connection = Factory(Connection)
     sent_at_ns: int | None = None
     ended_at_ns: int | None = None
     """When the last byte of the response arrived."""
-    reads: list[tuple[int, int, bytes]] = Factory(list)
-    """(arrived, read, bytes) for each piece of the body, in order; pieces of one read share both
-    instants."""
+    pieces: list[int | bytes] = Factory(list)
+    """Arrived, read and bytes of the first piece of the body, then those of the next, and so on;
+    pieces of one read share both instants. Flat, as a tuple for each would keep the garbage
+    collector busy."""
     body_bytes: int = 0
     """Bytes that were read for the body, its framing included."""
     read_count: int = 0
@@ -40,23 +49,36 @@ class Trace:
     """Of those, the ones that the kernel had not stamped."""
     error: Exception | None = None
     ended: bool = False
-    _waiting_bytes: int = 0
+    _taken_bytes: int = 0
+    _attend_bytes: int = field(init=False)
     _waiter: anyio.Event | None = field(default=None, repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        self._attend_bytes = min(self.max_bytes, self.wake_bytes)
+
     def grew(self, size: int) -> None:
-        """Note that a read of this many bytes was appended to `reads`, in one piece or more."""
+        """Note that the pieces of a read of this many bytes were appended.
+
+        Raises:
+            BodyTooLargeError: the body has outgrown `max_bytes`.
+        """
         self.read_count += 1
         self.body_bytes += size
-        self._waiting_bytes += size
-        if self._waiting_bytes > self.wake_bytes:
+        if self.body_bytes > self._attend_bytes:
+            if self.body_bytes > self.max_bytes:
+                raise BodyTooLargeError(f"more than {self.max_bytes:,} bytes of body")
             self._wake()
 
-    def take_reads(self) -> list[tuple[int, int, bytes]]:
-        """Return the reads so far and forget them."""
-        reads = self.reads.copy()
-        self.reads.clear()
-        self._waiting_bytes = 0
-        return reads
+    def take_pieces(self) -> tuple[list[int], list[int], list[bytes]]:
+        """Return when each piece so far arrived, when it was read, and its bytes; forget them."""
+        taken = self.pieces.copy()
+        self.pieces.clear()
+        self._taken_bytes = self.body_bytes
+        self._attend_bytes = min(self.max_bytes, self._taken_bytes + self.wake_bytes)
+        # The flat list is the one place where the types of the three are not told apart.
+        return cast(
+            "tuple[list[int], list[int], list[bytes]]", (taken[::3], taken[1::3], taken[2::3])
+        )
 
     def end(self, at_ns: int, error: Exception | None = None) -> None:
         """Note that the response has ended, whole or not."""
@@ -72,7 +94,7 @@ class Trace:
 
     async def wait(self) -> None:
         """Return when the response has ended, or enough of it has come to be taken."""
-        if self.ended or self._waiting_bytes > self.wake_bytes:
+        if self.ended or self.body_bytes - self._taken_bytes > self.wake_bytes:
             return
         self._waiter = anyio.Event()
         await self._waiter.wait()

@@ -199,7 +199,7 @@ class _Body(httpx.AsyncByteStream):
         ended = False
         while not ended:
             ended = self._trace.ended
-            for _, _, data in self._trace.take_reads():
+            for data in self._trace.take_pieces()[2]:
                 yield data
             if not ended:
                 with _as_httpx(self._read_s), anyio.fail_after(self._read_s):
