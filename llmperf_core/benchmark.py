@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 
 from llmperf_core import show
 from llmperf_core.backends import target_of
+from llmperf_core.errors import leaf_of
 from llmperf_core.judge import Slo
 from llmperf_core.load import LoadProfile
 from llmperf_core.results import Run, StageResult
@@ -171,8 +172,8 @@ async def _sweep(
     try:
         return await sweep.run(loads)
     except BaseExceptionGroup as group:
-        # Task groups wrap what their tasks raise; a caller is told the error itself.
-        raise _first_leaf(group) from None
+        error = leaf_of(group)
+        raise error from error.__cause__
 
 
 @frozen
@@ -281,8 +282,3 @@ class _Sweep:
     def _planned_s(self) -> float | None:
         duration_s = self.settings.duration_s
         return None if duration_s is None else self.settings.warmup_s + duration_s
-
-
-def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -141,3 +141,13 @@ class StoredRunError(HarnessError):
 
 class DecodeError(LLMPerfError):
     """Bytes that break their protocol. A request that meets it has failed; the run goes on."""
+
+
+def leaf_of(error: BaseException) -> BaseException:
+    """Return the first error in a group of them, or the error itself if it is none.
+
+    Task groups wrap what their tasks raise; a user is told the error.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pickle import PicklingError
 from subprocess import PIPE
 
 import anyio
@@ -10,14 +11,17 @@ import cloudpickle
 import msgspec
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
+from attrs import define, field
 
-from llmperf_core.errors import MeasuringProcessError
+from llmperf_core.errors import MeasuringProcessError, UsageError
 from llmperf_core.run import worker
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.journal import timeline_of
 from llmperf_core.run.stage import measure
 from llmperf_core.timeline import Observation, Progress
 
+# What comes of writing to a process that is gone, and of reading from it.
+_DIED = (OSError, anyio.BrokenResourceError, anyio.IncompleteRead, anyio.EndOfStream)
 _LONGEST_LINE = 1 << 30
 _LAST_WORDS = 2_000
 _PATIENCE_S = 10.0
@@ -34,26 +38,29 @@ async def in_own_process(job: Job, listener: Listener, stop: anyio.Event) -> Obs
     When this is cancelled, the process is stopped and what it had measured is still noted.
 
     Raises:
+        UsageError: the job cannot be sent to another process.
         MeasuringProcessError: the process died.
     """
+    message = _message(job)
     async with _process() as process, anyio.create_task_group() as tasks:
         assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 -- all are pipes
-        last_words = bytearray()
-        tasks.start_soon(_overhear, process.stderr, last_words)
+        last_words = _LastWords(process.stderr)
+        tasks.start_soon(last_words.hear)
         lines = BufferedByteReceiveStream(process.stdout)
         try:
-            await process.stdin.send(_message(job))
+            await process.stdin.send(message)
             tasks.start_soon(_close_input_when, stop, process)
             observation = await _listen(lines, listener)
-        except (anyio.BrokenResourceError, anyio.IncompleteRead, anyio.EndOfStream) as error:
+        except _DIED as error:
             with anyio.move_on_after(_PATIENCE_S):
                 await process.wait()
-            words = last_words.decode(errors="replace").strip().rpartition("\n")[2]
-            raise MeasuringProcessError(f"exit status {process.returncode}", words) from error
+                await last_words.ended.wait()
+            raise _death(process, last_words) from error
         except BaseException:
             with anyio.CancelScope(shield=True), anyio.move_on_after(_PATIENCE_S):
                 await process.stdin.aclose()
-                await _listen(lines, listener)
+                with suppress(*_DIED):
+                    await _listen(lines, listener)
             raise
         tasks.cancel_scope.cancel()
     return observation
@@ -63,7 +70,8 @@ async def in_own_process(job: Job, listener: Listener, stop: anyio.Event) -> Obs
 async def _process() -> AsyncIterator[Process]:
     """Start a measuring process, and see that it is gone on every way out."""
     process = await anyio.open_process(
-        [sys.executable, "-m", worker.__name__],
+        # -P: a user's `queue.py` in the working directory is none of its business.
+        [sys.executable, "-P", "-m", "llmperf_core.run"],
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
@@ -83,8 +91,45 @@ async def _process() -> AsyncIterator[Process]:
             await process.aclose()
 
 
+@define
+class _LastWords:
+    """The end of what a process says on its standard error."""
+
+    stream: ByteReceiveStream
+    said: bytearray = field(factory=bytearray)
+    ended: anyio.Event = field(factory=anyio.Event)
+
+    async def hear(self) -> None:
+        async for data in self.stream:
+            self.said += data
+            del self.said[:-_LAST_WORDS]
+        self.ended.set()
+
+
+def _death(process: Process, last_words: _LastWords) -> MeasuringProcessError:
+    """Return the error that says how a process died; what it said is a note to it."""
+    status = process.returncode
+    reason = f"exit status {status}"
+    if status is None:
+        reason = "it closed its output"
+    elif status < 0:
+        reason = f"killed by signal {-status}"
+    said = last_words.said.decode(errors="replace").strip()
+    death = MeasuringProcessError(reason, said.rpartition("\n")[2])
+    if said:
+        death.add_note(f"In the measuring process:\n{said}")
+    return death
+
+
 def _message(job: Job) -> bytes:
-    pickled: bytes = cloudpickle.dumps((sys.path, cloudpickle.dumps(job)))
+    """Return the job as bytes for another process."""
+    try:
+        pickled: bytes = cloudpickle.dumps((sys.path, cloudpickle.dumps(job)))
+    except (TypeError, AttributeError, PicklingError) as error:
+        raise UsageError(
+            f"the target or the workload cannot be sent to the measuring process ({error}); "
+            "leave out what cannot be pickled, or measure in this process (`in_process`)"
+        ) from error
     return b"%d\n%b" % (len(pickled), pickled)
 
 
@@ -92,12 +137,6 @@ async def _close_input_when(stop: anyio.Event, process: Process) -> None:
     await stop.wait()
     if process.stdin is not None:
         await process.stdin.aclose()
-
-
-async def _overhear(stream: ByteReceiveStream, last_words: bytearray) -> None:
-    async for data in stream:
-        last_words += data
-        del last_words[:-_LAST_WORDS]
 
 
 async def _listen(lines: BufferedByteReceiveStream, listener: Listener) -> Observation:

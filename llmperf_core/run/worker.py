@@ -1,4 +1,4 @@
-"""The measuring process: `python -m llmperf_core.run.worker`.
+"""The measuring process: `python -m llmperf_core.run`.
 
 It is started afresh and never imports the caller's `__main__`, so a script needs no guard and a
 notebook just works. The stage comes in on standard input, pickled by value where it was defined in
@@ -11,6 +11,9 @@ import os
 import queue
 import sys
 import threading
+import traceback
+from contextlib import suppress
+from types import TracebackType
 from typing import BinaryIO
 
 import anyio
@@ -18,6 +21,7 @@ import cloudpickle
 import msgspec
 from attrs import asdict
 
+from llmperf_core.errors import leaf_of
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.journal import line_of
 from llmperf_core.run.stage import measure
@@ -48,14 +52,13 @@ class _Mouth:
         self._thread.join()
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            try:
+        # Nobody may listen any more: the end of standard input stops the stage.
+        with suppress(OSError):
+            while (line := self._lines.get()) is not None:
                 self._file.write(line)
                 if self._lines.empty():
                     self._file.flush()
-            except OSError:
-                return  # nobody listens any more; the end of standard input stops the stage
-        self._file.flush()
+            self._file.flush()
 
 
 async def _measure_and_tell(job: Job, mouth: _Mouth, stop: anyio.Event) -> None:
@@ -93,6 +96,7 @@ def calm_garbage_collection() -> None:
 
 def main() -> None:
     """Read a job, measure it, write what happens."""
+    sys.excepthook = _say_last_words
     # What the workload or the codec of a user prints must not end up between the results.
     results = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -101,14 +105,22 @@ def main() -> None:
     sys.path[:], job = cloudpickle.loads(sys.stdin.buffer.read(size))
     mouth = _Mouth(results)
     calm_garbage_collection()
-    anyio.run(
-        _main,
-        cloudpickle.loads(job),
-        mouth,
-        backend_options={"use_uvloop": sys.platform != "win32"},
-    )
-    mouth.close()
+    try:
+        anyio.run(
+            _main,
+            cloudpickle.loads(job),
+            mouth,
+            backend_options={"use_uvloop": sys.platform != "win32"},
+        )
+    finally:
+        mouth.close()  # what was measured before an error is told, too
 
 
-if __name__ == "__main__":
-    main()
+def _say_last_words(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print the error itself, out of the groups that it came in, and end with it on one line."""
+    del kind, trace
+    error = leaf_of(error)
+    traceback.print_exception(error)
+    sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
