@@ -28,6 +28,7 @@ _EXAMPLES = """examples:
   llmperf bench https://api.example.com --api-key-env API_KEY --model NAME --json
 """
 _DEFAULTS = Settings()
+_ALL_COLUMNS = 120
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +159,9 @@ def _print(done: Run, given: argparse.Namespace) -> None:
         return
     from rich.console import Console
 
-    render(done.view, Console())
+    # A file or a pipe has no width: all columns go there. COLUMNS says otherwise if it is set.
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    render(done.view, Console(width=None if narrow else _ALL_COLUMNS))
     if given.out:
         print(f"\nkept in {os.fspath(given.out)}")
 
