@@ -3,11 +3,12 @@
 Ours come through the same door as anybody's.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
-from llmperf_core.errors import LLMPerfError, TargetUrlError
+from llmperf_core.errors import TargetUrlError
 from llmperf_core.target import Backend, Options, Target
 
 GROUP = "llmperf.targets"
@@ -39,17 +40,33 @@ def target_of(url: str, options: Options | None = None) -> Target:
         TargetUrlError: no backend knows the scheme, or the URL does not say what it needs.
         LLMPerfError: a backend raised it.
     """
-    scheme, found, _ = url.partition(":")
-    if not found:
-        raise TargetUrlError(url, "it has no scheme; say http://HOST:PORT, or see: llmperf targets")
+    scheme, found, rest = url.partition(":")
+    scheme = scheme.lower()
     known = {
         known_scheme: backend for backend in backends().values() for known_scheme in backend.schemes
     }
-    if scheme not in known:
-        close = get_close_matches(scheme, known, n=1)
-        hint = f"did you mean {close[0]}:?" if close else "see: llmperf targets"
-        raise TargetUrlError(url, f"no backend knows the scheme {scheme!r}; {hint}")
+    if not found or scheme not in known:
+        raise TargetUrlError(_without_credentials(url), _what_is_wrong(scheme, rest, known))
     return known[scheme].target(url, options or Options())
+
+
+def _what_is_wrong(scheme: str, rest: str, known: Collection[str]) -> str:
+    """Say why there is no backend for a URL, and what may have been meant."""
+    if re.fullmatch(r"\d+(/[^@]*)?", rest):
+        return f"it has no scheme; did you mean http://{scheme}:{rest}?"
+    if not rest:
+        return "it has no scheme; say http://HOST:PORT, or see: llmperf targets"
+    broken = broken_backends()
+    if scheme in broken:
+        return f"its backend cannot be loaded: {broken[scheme]}"
+    close = get_close_matches(scheme, known, n=1)
+    hint = f"did you mean {close[0]}:?" if close else "see: llmperf targets"
+    return f"no backend knows the scheme {scheme!r}; {hint}"
+
+
+def _without_credentials(url: str) -> str:
+    """Return a URL that nobody understands without what may be a user and a password."""
+    return re.sub(r"^([^:/]*:)?(//)?.*@", r"\1\2***@", url, flags=re.DOTALL)
 
 
 def _load_all() -> dict[str, Backend | Exception]:
@@ -59,6 +76,7 @@ def _load_all() -> dict[str, Backend | Exception]:
 def _load(entry: EntryPoint) -> Backend | Exception:
     try:
         backend: Backend = entry.load()
-    except (ImportError, AttributeError, LLMPerfError) as error:
+        dict(backend.schemes)
+    except Exception as error:  # noqa: BLE001 -- the import of another's module may raise anything
         return error
     return backend
