@@ -39,7 +39,9 @@ class Live:
         if self._quiet:
             yield
             return
-        with self._console.status(what):
+        from rich.text import Text
+
+        with self._console.status(Text(what)):
             yield
 
     @contextmanager
@@ -53,10 +55,10 @@ class Live:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             console=self._console,
             transient=True,
             disable=self._quiet,
@@ -83,16 +85,16 @@ class LiveStage:
     def report(self, progress: record.Progress) -> None:
         """Take how the stage stands."""
         tokens_per_s = format_number(per_second(self._tokens, progress.elapsed_ns))
+        # A narrow terminal cuts the end off: what matters most comes first.
         parts = [
             progress.phase,
+            *([f"{self._failed} failed"] if self._failed else []),
             f"{progress.in_flight} in flight",
             f"{progress.ended} done",
             f"{tokens_per_s} tok/s",
         ]
         if self._ttft_ns:
             parts.append(f"TTFT p50 {format_duration(float(np.median(self._ttft_ns)))}")
-        if self._failed:
-            parts.append(f"{self._failed} failed")
         self._bar.update(
             self._task, completed=s_from_ns(progress.elapsed_ns), state=" · ".join(parts)
         )
