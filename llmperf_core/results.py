@@ -55,7 +55,9 @@ class StageResult:
         spec: RunSpec,
     ) -> Self:
         """Judge what was measured."""
-        summary = summarize(timelines, observation, load=load, slo=spec.slo)
+        # Neighbours in time depend on each other, and those are neighbours in the order of starting.
+        started = sorted(timelines, key=lambda timeline: timeline.index)
+        summary = summarize(started, observation, load=load, slo=spec.slo)
         return cls(
             load=load,
             timelines=timelines,
