@@ -29,8 +29,8 @@ class Trace:
     max_bytes: int = 1 << 26
     """A body that is larger is given up."""
     wake_bytes: int = 1 << 16
-    """Whoever waits is woken when more than this is there to be taken: some hundred tokens, whose
-    decoding takes less than a millisecond."""
+    """Whoever waits is woken when more than this has come since it was last: some hundred tokens,
+    whose decoding takes less than a millisecond."""
     noted: bool = False
     """Whether the wire saw this trace; any other transport leaves it alone."""
     connection: Connection = Factory(Connection)
@@ -46,15 +46,24 @@ class Trace:
     read_count: int = 0
     """Reads of the body; one may hold several pieces."""
     user_stamped: int = 0
-    """Of those, the ones that the kernel had not stamped."""
+    """Reads, of the head or of the body, that the kernel had not stamped."""
     error: Exception | None = None
     ended: bool = False
-    _taken_bytes: int = 0
     _attend_bytes: int = field(init=False)
     _waiter: anyio.Event | None = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._attend_bytes = min(self.max_bytes, self.wake_bytes)
+        self._attend()
+
+    def begin(self) -> None:
+        """Note that the wire has the request; what came of an earlier attempt is forgotten.
+
+        Authentication may ask twice, and so does a redirection.
+        """
+        if self.noted:
+            self.connection = Connection()
+            self._forget()
+        self.noted = True
 
     def grew(self, size: int) -> None:
         """Note that the pieces of a read of this many bytes were appended.
@@ -73,8 +82,7 @@ class Trace:
         """Return when each piece so far arrived, when it was read, and its bytes; forget them."""
         taken = self.pieces.copy()
         self.pieces.clear()
-        self._taken_bytes = self.body_bytes
-        self._attend_bytes = min(self.max_bytes, self._taken_bytes + self.wake_bytes)
+        self._attend()
         # The flat list is the one place where the types of the three are not told apart.
         return cast(
             "tuple[list[int], list[int], list[bytes]]", (taken[::3], taken[1::3], taken[2::3])
@@ -89,15 +97,24 @@ class Trace:
     def reopen(self) -> None:
         """Note that a kept-alive connection was found closed: the request starts over."""
         self.connection = evolve(self.connection, fresh=True, reopened=self.connection.reopened + 1)
-        self.sent_at_ns = self.ended_at_ns = self.error = None
-        self.ended = False
+        self._forget()
 
     async def wait(self) -> None:
         """Return when the response has ended, or enough of it has come to be taken."""
-        if self.ended or self.body_bytes - self._taken_bytes > self.wake_bytes:
-            return
-        self._waiter = anyio.Event()
-        await self._waiter.wait()
+        if not self.ended and self.body_bytes <= self._attend_bytes:
+            self._waiter = anyio.Event()
+            await self._waiter.wait()
+        self._attend()  # also of one who takes nothing, or it would be woken without end
+
+    def _attend(self) -> None:
+        self._attend_bytes = min(self.max_bytes, self.body_bytes + self.wake_bytes)
+
+    def _forget(self) -> None:
+        self.sent_at_ns = self.ended_at_ns = self.error = None
+        self.ended = False
+        self.pieces.clear()
+        self.body_bytes = self.read_count = self.user_stamped = 0
+        self._attend()
 
     def _wake(self) -> None:
         if self._waiter is not None:
