@@ -12,6 +12,7 @@ in a socket are merged, and only the stamp of the later one survives.
 
 import asyncio
 import ctypes
+import errno
 import heapq
 import os
 import select
@@ -120,26 +121,41 @@ class Alarm:
         self._loop.add_reader(self._timer.fd, self._ring)
 
     async def until(self, at_ns: int) -> None:
-        """Return once the monotonic clock has reached `at_ns`."""
+        """Return once the monotonic clock has reached `at_ns`.
+
+        Raises:
+            ConnectionAbortedError: the wire was closed before that.
+        """
         if at_ns <= time.monotonic_ns():
             return
-        future = self._loop.create_future()
-        heapq.heappush(self._waiting, (at_ns, next(self._order), future))
-        if self._waiting[0][2] is future:
+        if not self._waiting or at_ns < self._waiting[0][0]:
             self._timer.start(at_ns)
-        await future
+        waiter = (at_ns, next(self._order), self._loop.create_future())
+        heapq.heappush(self._waiting, waiter)
+        try:
+            await waiter[2]
+        except asyncio.CancelledError:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+                heapq.heapify(self._waiting)
+            raise
 
     def close(self) -> None:
-        """Give the timer back."""
+        """Give the timer back. Whoever still waits has waited in vain."""
+        for _, _, future in self._waiting:
+            if not future.done():
+                error = ConnectionAbortedError(errno.ECONNABORTED, "the wire was closed")
+                future.set_exception(error)
+        self._waiting.clear()
         self._loop.remove_reader(self._timer.fd)
         self._timer.close()
 
     def _ring(self) -> None:
         self._timer.acknowledge()
         now_ns = time.monotonic_ns()
-        while self._waiting and (self._waiting[0][0] <= now_ns or self._waiting[0][2].done()):
+        while self._waiting and self._waiting[0][0] <= now_ns:
             _, _, future = heapq.heappop(self._waiting)
-            if not future.done():
+            if not future.done():  # its task may have been cancelled just now
                 future.set_result(None)
         if self._waiting:
             self._timer.start(self._waiting[0][0])

@@ -8,18 +8,24 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from threading import Event, Thread
 from typing import TypeAlias
 
+import anyio
 import httpx
+import pytest
+import uvloop
 from attrs import Factory, define, frozen
 
+from llmperf_core.wire import connection
 from llmperf_core.wire.trace import EXTENSION, Trace
+from llmperf_core.wire.transport import Wire
 
-_LIMIT_S = 20.0
+LIMIT_S = 20.0
 """Longer than anything here takes: whoever waits so long has hung."""
 BACKENDS = [
     ("asyncio", {"use_uvloop": False}),
@@ -115,7 +121,7 @@ def answering(*responses: bytes) -> Script:
 
 def wait(event: Event) -> None:
     """Block until the event is set."""
-    assert event.wait(_LIMIT_S), "nothing has happened for too long"
+    assert event.wait(LIMIT_S), "nothing has happened for too long"
 
 
 @define
@@ -150,7 +156,7 @@ class Server:
             with suppress(OSError):
                 peer.sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(_LIMIT_S)
+            thread.join(LIMIT_S)
             assert not thread.is_alive(), "a script does not end"
 
     def _play(self, peer: Peer, script: Script, tls: ssl.SSLContext | None) -> None:
@@ -178,20 +184,50 @@ def serving(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Serve
             yield server
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            acceptor.join(_LIMIT_S)
+            acceptor.join(LIMIT_S)
             server.end()
     if server.errors:
         raise server.errors[0]
+
+
+@asynccontextmanager
+async def wired(*, verify: bool | str | ssl.SSLContext = True) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client whose transport is the wire."""
+    wire = Wire(verify=verify)
+    async with httpx.AsyncClient(transport=wire, timeout=LIMIT_S, trust_env=False) as client:
+        yield client
+
+
+@asynccontextmanager
+async def streaming(
+    client: httpx.AsyncClient, url: str, trace: Trace
+) -> AsyncIterator[httpx.Response]:
+    """Make a request, and leave the taking in of its body to the block."""
+    async with client.stream("GET", url, extensions={EXTENSION: trace}) as response:
+        with anyio.fail_after(LIMIT_S):
+            yield response
 
 
 @frozen
 class Fetched:
     """A whole response."""
 
-    status: int
-    headers: httpx.Headers
+    response: httpx.Response
     body: bytes
     trace: Trace
+
+    @property
+    def status(self) -> int:
+        """The status of the response."""
+        return self.response.status_code
+
+
+def pieces_of(trace: Trace) -> tuple[list[int], list[int], list[bytes]]:
+    """Return when each piece of a body arrived, when it was read, and its bytes; keep them."""
+    kept = trace.pieces.copy()
+    taken = trace.take_pieces()
+    trace.pieces.extend(kept)
+    return taken
 
 
 async def fetch(
@@ -202,18 +238,25 @@ async def fetch(
     method: str = "GET",
     content: bytes | None = None,
 ) -> Fetched:
-    """Make a request as the harness does: the trace takes the body in. Its error is not raised."""
+    """Make a request as the harness does: its trace takes the body in, and keeps what broke it."""
     trace = trace if trace is not None else Trace()
     request = client.build_request(method, url, content=content, extensions={EXTENSION: trace})
     response = await client.send(request, stream=True)
     try:
-        body = b""
-        while not trace.ended:
-            await trace.wait()
-        body = b"".join(data for _, _, data in trace.take_reads())
+        with anyio.fail_after(LIMIT_S):
+            while not trace.ended:
+                await trace.wait()
     finally:
         await response.aclose()
-    return Fetched(response.status_code, response.headers, body, trace)
+    return Fetched(response, b"".join(pieces_of(trace)[2]), trace)
+
+
+@contextmanager
+def read_by(size: int) -> Iterator[None]:
+    """Have the wire read at most this many bytes at a time: as if each came in its own segment."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection, "_READ_BYTES", size)
+        yield
 
 
 def open_descriptors() -> int:
@@ -221,9 +264,16 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+@cache
+def _let_uvloop_open_its_own() -> None:
+    """Make the first event loop of the process: it opens descriptors that are never closed."""
+    uvloop.new_event_loop().close()
+
+
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
     """Fail if more descriptors are open at the end of the block than at its begin."""
+    _let_uvloop_open_its_own()
     before = open_descriptors()
     yield
     assert open_descriptors() <= before
