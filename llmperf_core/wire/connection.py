@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httptools
 import httpx
@@ -32,15 +33,17 @@ class Connection:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._take: Callable[[bytes], object] = self._parse
         self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception = ConnectionResetError(errno.ECONNRESET, "closed by the server")
         self._at_ns = self._read_at_ns = 0
         self._trace: Trace | None = None
         self._extend: Callable[[tuple[int, int, bytes]], None]
         self._recvmsg, self._wall = sock.recvmsg, poller.wall
-        self._parser: httptools.HttpResponseParser | None = None
-        self._bodyless = self._framed = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._bodyless = self._framed = self._sent_whole = False
         self.answered = False
         """Whether any byte of the answer to the latest request has come."""
         self._head_bytes = 0
+        self.version = b""
         self.status = 0
         self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -58,22 +61,23 @@ class Connection:
             ssl.SSLError: the certificate or the protocol is not acceptable.
             OSError: the connection broke.
         """
-        tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls = tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._take = self._incoming.write
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                await self._send_raw(self._outgoing.read())
-                await self._wait()
-                if self.closed:
-                    raise ConnectionResetError(
-                        errno.ECONNRESET, "closed in the handshake"
-                    ) from None
+        while not _hands_are_shaken(tls):
+            if self.closed:
+                raise self._error
+            await self._send_raw(self._outgoing.read())
+            await self._wait()
         await self._send_raw(self._outgoing.read())
-        self._tls, self._take = tls, self._decrypt
-        self._decrypt(b"")
+        self._take = partial(self._decrypt, tls)
+        self._take(b"")
+
+    def fail(self, error: Exception) -> None:
+        """Close the socket. A response that was on its way ends with this error."""
+        self._error = error
+        if self._trace is not None:
+            self._trace.end(time.monotonic_ns(), error)
+        self.close()
 
     def close(self) -> None:
         """Close the socket. A response that was on its way is left as it is."""
@@ -85,15 +89,9 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Return whether the server has closed this idle connection, or spoken unasked."""
-        if self.closed:
-            return True
-        try:
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
+        if not self.closed:
+            self._receive()  # the poller may not have come to it yet
+        return self.closed
 
     async def send(self, request: bytes, trace: Trace, *, bodyless: bool) -> None:
         """Send a whole request, and return when the head of its response has come.
@@ -110,30 +108,42 @@ class Connection:
         self._trace, self._bodyless, self._extend = trace, bodyless, trace.pieces.extend
         self._parser = httptools.HttpResponseParser(self)
         self._forget_head()
-        self.answered = self.reusable = self._framed = False
-        trace.sent_at_ns = time.monotonic_ns()
+        self.answered = self.reusable = self._sent_whole = False
         if self._tls is not None:
-            self._tls.write(request)
-            request = self._outgoing.read()
-        await self._send_raw(request)
+            request = self._encrypt(self._tls, request)
+        if not self.closed:
+            trace.sent_at_ns = time.monotonic_ns()
+            self._sent_whole = await self._send_raw(request)
         while not self.head_done:
-            if trace.error is not None:
-                raise trace.error
+            if self.closed:
+                raise self._error
             await self._wait()
 
-    async def _send_raw(self, data: bytes) -> None:
+    def _encrypt(self, tls: ssl.SSLObject, data: bytes) -> bytes:
         view = memoryview(data)
         while view:
+            view = view[tls.write(view) :]  # one record at a time
+        return self._outgoing.read()
+
+    async def _send_raw(self, data: bytes) -> bool:
+        """Return whether all was sent: the server may have closed, or answered, before that."""
+        view = memoryview(data)
+        while view and not (self.closed or (self._trace is not None and self._trace.ended)):
             try:
                 view = view[self._sock.send(view) :]
             except BlockingIOError:
                 self._poller.change(self._fd, READABLE | WRITABLE)
                 await self._wait()
-                if self.closed:
-                    raise ConnectionResetError(errno.ECONNRESET, "closed while sending") from None
-                self._poller.change(self._fd, READABLE)
+                if not self.closed:
+                    self._poller.change(self._fd, READABLE)
+            except OSError:
+                break  # why, or even an answer, is still to be read
+        return not view
 
     async def _wait(self) -> None:
+        """Return when something has happened."""
+        if self.closed:
+            return
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -156,7 +166,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self._broke(error)
+            self.fail(error)
             return
         at_ns = read_at_ns = time.monotonic_ns()
         if not data:
@@ -175,21 +185,20 @@ class Connection:
         self._at_ns, self._read_at_ns = at_ns, read_at_ns
         self._take(data)
 
-    def _decrypt(self, data: bytes) -> None:
-        assert self._tls is not None  # noqa: S101 -- for the type checker: `_take` says so
+    def _decrypt(self, tls: ssl.SSLObject, data: bytes) -> None:
         self._incoming.write(data)
         try:
-            while plain := self._tls.read(_READ_BYTES):
+            while plain := tls.read(_READ_BYTES):
                 self._parse(plain)
             self._end_of_file()  # the peer's close_notify
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            self._broke(error)
+            self.fail(error)
 
     def _parse(self, data: bytes) -> None:
         trace = self._trace
-        if trace is None or self._parser is None or trace.ended:
+        if trace is None or trace.ended:
             self.close()  # it speaks unasked
             return
         self.answered = True
@@ -197,19 +206,19 @@ class Connection:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._broke(httpx.RemoteProtocolError(f"not an HTTP/1.1 response: {error}"))
+            self.fail(httpx.RemoteProtocolError(f"not an HTTP/1.1 response: {error}"))
             return
         if not self.head_done:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
-                self._broke(httpx.RemoteProtocolError("the head of the response has no end"))
+                self.fail(httpx.RemoteProtocolError("the head of the response has no end"))
             return
         if len(trace.pieces) > before + 3:
             self._poller.close_reads += 1
         try:
             trace.grew(len(data))
         except BodyTooLargeError as error:
-            self._broke(error)
+            self.fail(error)
 
     def _end_of_file(self) -> None:
         if self._trace is None or self._trace.ended:
@@ -217,19 +226,14 @@ class Connection:
         elif self.head_done and not self._framed:
             self._trace.end(self._at_ns)  # the close was the end of the body
             self.close()
-        elif self.head_done:
-            self._broke(httpx.RemoteProtocolError("closed before the body was whole"))
+        elif self.answered:
+            self.fail(httpx.RemoteProtocolError("closed before the answer was whole"))
         else:
-            self._broke(ConnectionResetError(errno.ECONNRESET, "closed before it answered"))
-
-    def _broke(self, error: Exception) -> None:
-        if self._trace is not None:
-            self._trace.end(self._read_at_ns or time.monotonic_ns(), error)
-        self.close()
+            self.fail(ConnectionResetError(errno.ECONNRESET, "closed before it answered"))
 
     def _forget_head(self) -> None:
         self.status, self.reason, self.headers = 0, b"", []
-        self.head_done = False
+        self.head_done = self._framed = False
         self._head_bytes = 0
 
     # What httptools calls, in the order of a response.
@@ -240,19 +244,21 @@ class Connection:
             raise httpx.RemoteProtocolError("the server spoke unasked")
 
     def on_status(self, reason: bytes) -> None:
-        """Take the reason phrase."""
-        self.reason = reason
+        """Take a piece of the reason phrase."""
+        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Take a header; a trailer is no part of the head."""
+        if self.head_done:
+            return
         name = name.lower()
         self.headers.append((name, value))
-        if name in {b"content-length", b"transfer-encoding"}:
-            self._framed = True
+        chunked = name == b"transfer-encoding" and b"chunked" in value.lower()
+        self._framed = self._framed or chunked or name == b"content-length"
 
     def on_headers_complete(self) -> None:
         """Take the end of the head; those of 1xx responses do not count."""
-        assert self._parser is not None  # noqa: S101 -- for the type checker: it is calling
+        self.version = b"HTTP/%b" % self._parser.get_http_version().encode()
         self.status = self._parser.get_status_code()
         self.head_done = self.status >= 200
         if self._bodyless and self.head_done:
@@ -267,6 +273,15 @@ class Connection:
         if not self.head_done:
             self._forget_head()  # that was a 1xx; the response itself is still to come
             return
-        if self._trace is not None and self._parser is not None and not self._trace.ended:
-            self.reusable = self._parser.should_keep_alive() and not self.closed
+        if self._trace is not None and not self._trace.ended:
+            self.reusable = self._sent_whole and self._parser.should_keep_alive()
             self._trace.end(self._at_ns)
+
+
+def _hands_are_shaken(tls: ssl.SSLObject) -> bool:
+    """Take the handshake as far as it goes with what has come, and return whether it is done."""
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
