@@ -4,13 +4,15 @@ Requests, auth, URLs and TLS settings are httpx's; sockets and stamps are ours.
 """
 
 import asyncio
+import errno
 import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
+from weakref import WeakSet
 
 import anyio
 import certifi
@@ -22,6 +24,7 @@ from llmperf_core.wire.poller import Poller
 from llmperf_core.wire.trace import EXTENSION, Trace
 
 _Origin: TypeAlias = tuple[bytes, bytes, int]
+_Timeouts: TypeAlias = Mapping[str, float | None]
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _BREAKS_LINE = re.compile(rb"[\r\n\0]")
 
@@ -38,6 +41,7 @@ class Wire(httpx.AsyncBaseTransport):
         self._verify = verify
         self._context: ssl.SSLContext | None = None
         self._poller: Poller | None = None
+        self._connections: WeakSet[Connection] = WeakSet()
         self._idle: dict[_Origin, list[Connection]] = {}
 
     @property
@@ -56,24 +60,24 @@ class Wire(httpx.AsyncBaseTransport):
             httpx.TransportError: it could not; the cause is the system's own error.
         """
         trace = request.extensions.get(EXTENSION) or Trace(wake_bytes=0)
-        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        trace.noted = True
-        message = await _message(request)
-        with _as_httpx(timeouts.get("read")), anyio.fail_after(timeouts.get("read")):
-            connection = await self._exchange(request, message, trace, timeouts.get("connect"))
+        timeouts: _Timeouts = request.extensions.get("timeout", {})
+        trace.begin()
+        connection = await self._exchange(request, await _message(request), trace, timeouts)
         return httpx.Response(
             connection.status,
             headers=connection.headers,
             stream=_Body(self, _origin(request.url), connection, trace, timeouts.get("read")),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": connection.reason},
+            extensions={
+                "http_version": connection.version,
+                "reason_phrase": connection.reason,
+            },
             request=request,
         )
 
     async def aclose(self) -> None:
-        """Close every idle connection, and give the epoll back."""
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
+        """Close every connection, and give the epoll back. What was on its way has failed."""
+        for connection in tuple(self._connections):
+            connection.fail(ConnectionAbortedError(errno.ECONNABORTED, "the wire was closed"))
         self._idle.clear()
         if self._poller is not None:
             self._poller.close()
@@ -81,35 +85,37 @@ class Wire(httpx.AsyncBaseTransport):
 
     def release(self, origin: _Origin, connection: Connection) -> None:
         """Keep a connection for the next request if it can carry one, else close it."""
-        if connection.reusable and self._poller is not None:
+        if connection.reusable:
             self._idle.setdefault(origin, []).append(connection)
         else:
             connection.close()
 
     async def _exchange(
-        self, request: httpx.Request, message: bytes, trace: Trace, connect_s: float | None
+        self, request: httpx.Request, message: bytes, trace: Trace, timeouts: _Timeouts
     ) -> Connection:
         connection = self._reuse(_origin(request.url), trace)
         if connection is None:
-            connection = await self._connect(request.url, trace, connect_s)
-        bodyless = request.method == "HEAD"
+            connection = await self._connect(request.url, trace, timeouts.get("connect"))
         try:
             if trace.not_before_ns is not None:
-                await self.until(trace.not_before_ns)
-            try:
-                await connection.send(message, trace, bodyless=bodyless)
-            except OSError:
-                if trace.connection.fresh or connection.answered:
-                    raise
+                with _reading(None):
+                    await self.until(trace.not_before_ns)
+            while True:
+                try:
+                    with _reading(timeouts.get("read")):
+                        await connection.send(message, trace, bodyless=request.method == "HEAD")
+                except httpx.ReadError:
+                    if trace.connection.fresh or connection.answered:
+                        raise
+                else:
+                    return connection
                 # The server had closed an idle connection, which it may at any time: the request
                 # was never taken up. It costs a fresh connection, and is counted.
                 trace.reopen()
-                connection = await self._connect(request.url, trace, connect_s)
-                await connection.send(message, trace, bodyless=bodyless)
+                connection = await self._connect(request.url, trace, timeouts.get("connect"))
         except BaseException:
             connection.close()
             raise
-        return connection
 
     def _reuse(self, origin: _Origin, trace: Trace) -> Connection | None:
         idle = self._idle.get(origin, [])
@@ -124,26 +130,33 @@ class Wire(httpx.AsyncBaseTransport):
 
     async def _connect(self, url: httpx.URL, trace: Trace, connect_s: float | None) -> Connection:
         _, host, port = _origin(url)
-        began_at_ns = connected_at_ns = time.monotonic_ns()
+        tls_ns = 0
         try:
+            context = self._tls_context() if url.scheme == "https" else None
+            began_at_ns = time.monotonic_ns()
             with anyio.fail_after(connect_s):
-                connection = Connection(self._polling(), await _open_socket(host.decode(), port))
+                sock = await _open_socket(host.decode(), port)
                 connected_at_ns = time.monotonic_ns()
-                if url.scheme == "https":
+                connection = Connection(self._polling(), sock)
+                self._connections.add(connection)
+                if context is not None:
                     try:
-                        await connection.start_tls(self._tls_context(), host.decode())
+                        await connection.start_tls(context, host.decode())
                     except BaseException:
                         connection.close()
                         raise
+                    tls_ns = time.monotonic_ns() - connected_at_ns
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(f"no connection within {connect_s} s") from error
+            raise httpx.ConnectTimeout(
+                str(error) or f"no connection within {connect_s} s"
+            ) from error
         except OSError as error:
             raise httpx.ConnectError(str(error)) from error
         trace.connection = evolve(
             trace.connection,
             fresh=True,
             connect_ns=connected_at_ns - began_at_ns,
-            tls_ns=time.monotonic_ns() - connected_at_ns if url.scheme == "https" else 0,
+            tls_ns=tls_ns,
         )
         return connection
 
@@ -202,10 +215,10 @@ class _Body(httpx.AsyncByteStream):
             for data in self._trace.take_pieces()[2]:
                 yield data
             if not ended:
-                with _as_httpx(self._read_s), anyio.fail_after(self._read_s):
+                with _reading(self._read_s):
                     await self._trace.wait()
         if self._trace.error is not None:
-            with _as_httpx(self._read_s):
+            with _reading(self._read_s):
                 raise self._trace.error
 
     async def aclose(self) -> None:
@@ -213,36 +226,39 @@ class _Body(httpx.AsyncByteStream):
 
 
 @contextmanager
-def _as_httpx(read_s: float | None) -> Iterator[None]:
-    """Raise the system's errors as httpx's, with the former as the cause."""
+def _reading(read_s: float | None) -> Iterator[None]:
+    """Limit a wait, and raise the system's errors as httpx's, with the former as the cause."""
     try:
-        yield
-    except TimeoutError as error:
-        raise httpx.ReadTimeout(f"nothing came for {read_s} s") from error
+        with anyio.fail_after(read_s):
+            yield
     except OSError as error:
+        if isinstance(error, TimeoutError) and error.errno is None:  # not the system's own
+            raise httpx.ReadTimeout(f"nothing came for {read_s} s") from error
         raise httpx.ReadError(str(error)) from error
 
 
 async def _open_socket(host: str, port: int) -> socket.socket:
     """Return a connected, non-blocking socket; the addresses of a name are tried in order."""
-    error: OSError | None = None
+    failure: OSError | None = None
     for family, kind, protocol, _, address in await anyio.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     ):
-        sock = socket.socket(family, kind, protocol)
         try:
-            sock.setblocking(False)  # noqa: FBT003 -- the socket module's own
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().sock_connect(sock, address)
-        except OSError as failure:
-            sock.close()
-            error = failure
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise error or OSError(f"no address for {host}")
+            return await _connect_socket(socket.socket(family, kind, protocol), address)
+        except OSError as error:
+            failure = error
+    raise failure or OSError(f"no address for {host}")
+
+
+async def _connect_socket(sock: socket.socket, address: tuple[str, int]) -> socket.socket:
+    try:
+        sock.setblocking(False)  # noqa: FBT003 -- the socket module's own
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _origin(url: httpx.URL) -> _Origin:
@@ -253,10 +269,12 @@ async def _message(request: httpx.Request) -> bytes:
     """Return the request as bytes.
 
     Raises:
-        httpx.LocalProtocolError: a header would break out of its line.
+        httpx.LocalProtocolError: the method or a header would break out of its place.
     """
     body = await request.aread()
     lines = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
+    if _BREAKS_LINE.search(lines[0]) or lines[0].count(b" ") != 2:
+        raise httpx.LocalProtocolError(f"{request.method!r} is no method")
     for name, value in request.headers.raw:
         if _BREAKS_LINE.search(name + value):
             raise httpx.LocalProtocolError(
