@@ -221,7 +221,7 @@ async def _wait_for_end(client: Client, answer: _Answer) -> Failed | None:
 async def _read_by_program(client: Client, response: httpx.Response, trace: Trace) -> None:
     """Note what a foreign transport delivers, with the instant at which the program got it."""
     try:
-        async for data in response.aiter_raw():
+        async for data in response.aiter_bytes():  # also of what a transport has read already
             now_ns = client.clock()
             trace.pieces.extend((now_ns, now_ns, data))
             trace.grew(len(data))

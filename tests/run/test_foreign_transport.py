@@ -172,3 +172,14 @@ async def test_due_is_kept() -> None:
     assert timeline.due_at_ns is not None
     assert timeline.sent_at_ns is not None
     assert 0 <= timeline.sent_at_ns - timeline.due_at_ns < NS_PER_S
+
+
+async def test_transport_that_has_read_the_answer_already() -> None:
+    """As httpx's own fake one does: its answer comes in one piece."""
+    fake = httpx.MockTransport(lambda _: httpx.Response(200, content=tgi_stream(3)))
+    endpoint = Endpoint(base_url="http://model", codec=TGI, transport=lambda: fake)
+    async with asking_at(endpoint) as asker:
+        timeline = await asker.ask()
+
+    assert timeline.outcome == Completed("length")
+    assert len(timeline.token_at_ns) == 3
