@@ -55,7 +55,7 @@ class StageResult:
         spec: RunSpec,
     ) -> Self:
         """Judge what was measured."""
-        # Neighbours in time depend on each other, and those are neighbours in the order of starting.
+        # Neighbours depend on each other: those in the order of starting, not in that of ending.
         started = sorted(timelines, key=lambda timeline: timeline.index)
         summary = summarize(started, observation, load=load, slo=spec.slo)
         return cls(
