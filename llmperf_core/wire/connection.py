@@ -40,17 +40,17 @@ class Connection:
         self._recvmsg, self._wall = sock.recvmsg, poller.wall
         self._parser = httptools.HttpResponseParser(self)
         self._bodyless = self._framed = self._sent_whole = False
-        self.answered = False
+        self.answered: bool = False
         """Whether any byte of the answer to the latest request has come."""
         self._head_bytes = 0
-        self.version = b""
-        self.status = 0
-        self.reason = b""
+        self.version: bytes = b""
+        self.status: int = 0
+        self.reason: bytes = b""
         self.headers: list[tuple[bytes, bytes]] = []
-        self.head_done = False
-        self.reusable = False
+        self.head_done: bool = False
+        self.reusable: bool = False
         """Whether another request may follow."""
-        self.closed = False
+        self.closed: bool = False
         stamp_receives(sock)
         poller.watch(self._fd, self._on_ready)
 

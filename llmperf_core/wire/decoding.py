@@ -24,7 +24,7 @@ class StreamDecoder:
     __slots__ = ("_events", "_head", "_silent", "_take", "reply")
 
     def __init__(self, reply: Reply, take: Callable[[bytes, int], None]) -> None:
-        self.reply = reply
+        self.reply: Reply = reply
         self._take = take
         self._events = SseDecoder()
         self._silent = True  # no event has come
@@ -68,7 +68,7 @@ class WholeDecoder:
     __slots__ = ("_pieces", "_take", "reply")
 
     def __init__(self, reply: Reply, take: Callable[[bytes], None]) -> None:
-        self.reply = reply
+        self.reply: Reply = reply
         self._take = take
         self._pieces: list[bytes] = []
 

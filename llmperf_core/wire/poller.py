@@ -41,9 +41,9 @@ class Poller:
     """One epoll for all sockets of a wire, drained by the running event loop."""
 
     def __init__(self) -> None:
-        self.wall = WallOffset()
-        self.alarm = Alarm()
-        self.close_reads = 0
+        self.wall: WallOffset = WallOffset()
+        self.alarm: Alarm = Alarm()
+        self.close_reads: int = 0
         """Counted by the connections: reads within `CLOSE_NS` of the one before, or of several
         pieces."""
         self._loop = asyncio.get_running_loop()

@@ -60,9 +60,9 @@ class WallOffset:
     ) -> None:
         self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
         self._quickest_ns = self._took_ns = 1 << 62
-        self.offset_ns = 0
+        self.offset_ns: int = 0
         """What to take from a wall-clock stamp to have it on the monotonic clock."""
-        self.steps = 0
+        self.steps: int = 0
         """How often the wall clock jumped."""
         self.sample()
 
