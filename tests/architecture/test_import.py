@@ -41,7 +41,7 @@ before = state()
 
 def python(source: str) -> str:
     """Run the source in a fresh interpreter; return what it printed, on either stream."""
-    done = subprocess.run(  # noqa: S603 -- our own interpreter and our own source
+    done = subprocess.run(
         # Setting a loop policy, as a test below does, is deprecated from Python 3.14 on.
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source],
         check=False,

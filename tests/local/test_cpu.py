@@ -60,9 +60,7 @@ def test_importing_it_is_light() -> None:
     script = (
         f"import sys, llmperf_local.cpu; sys.exit(str([m for m in {heavy} if m in sys.modules]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.stderr == b"[]\n"
 
 
@@ -379,9 +377,7 @@ anyio.run(main)
 @linux_only
 def test_it_does_not_outlive_us() -> None:
     """Not even SIGKILL, after which nobody can clean up, leaves the server running."""
-    with subprocess.Popen(
-        [sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE
-    ) as parent:
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         (server,) = parent.stdout.readline().split()
         pid_fd = os.pidfd_open(int(server))

@@ -23,9 +23,7 @@ def server(model: Path, *, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     """Start the program, and make sure that it is gone in the end."""
     command = [sys.executable, "-m", "llmperf_local.llama_server", str(model), f"--port={port}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe
-    ) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
             yield process
         finally:
