@@ -238,6 +238,8 @@ def in_own_process(name: str, load: Load) -> Figures:
         stdout=subprocess.PIPE,
         check=True,
         timeout=300,
+        # NumPy's threads spin on the processor when they start, in whichever reader loads it.
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
     return msgspec.json.decode(said.stdout, type=Figures)
 

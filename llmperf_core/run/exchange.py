@@ -9,7 +9,7 @@ from typing import TypeAlias
 import anyio
 import httpx
 import numpy as np
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from llmperf_core.errors import DecodeError
 from llmperf_core.run.failures import detail_of, failure_of
@@ -31,6 +31,8 @@ from llmperf_core.wire.trace import EXTENSION, Trace
 
 Clock: TypeAlias = Callable[[], int]
 """Returns the instant in nanoseconds on a monotonic clock."""
+
+_SHORTEST_SECRET = 8
 
 
 @define
@@ -116,7 +118,7 @@ async def exchange(
     answer = _Answer(trace, not_before_ns or client.clock())
     outcome: Outcome = Censored()
     try:
-        outcome = await _ask(client, prompt, answer)
+        outcome = _without_secrets(await _ask(client, prompt, answer), client.endpoint)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         outcome = failure_of(error)
     except anyio.get_cancelled_exc_class():
@@ -142,6 +144,17 @@ async def _ask(client: Client, prompt: Prompt, answer: _Answer) -> Outcome:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
     return limit.failure
+
+
+def _without_secrets(outcome: Outcome, endpoint: Endpoint) -> Outcome:
+    """Return the outcome without the words of our headers: servers quote a key that they refuse."""
+    if not isinstance(outcome, Failed):
+        return outcome
+    detail = outcome.detail
+    words = (word for value in endpoint.headers.values() for word in value.split())
+    for word in filter(lambda word: len(word) >= _SHORTEST_SECRET, words):
+        detail = detail.replace(word, "***")
+    return evolve(outcome, detail=detail)
 
 
 async def _send(client: Client, prompt: Prompt, answer: _Answer) -> httpx.Response:

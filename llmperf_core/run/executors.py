@@ -1,5 +1,6 @@
 """Where a stage is measured: in a process of its own, or in this one."""
 
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,8 @@ _DIED = (OSError, anyio.BrokenResourceError, anyio.IncompleteRead, anyio.EndOfSt
 _LONGEST_LINE = 1 << 30
 _LAST_WORDS = 2_000
 _PATIENCE_S = 10.0
+# NumPy's linear algebra starts threads that spin on the processor, and nothing here multiplies.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 async def in_process(job: Job, listener: Listener, stop: anyio.Event) -> Observation:
@@ -75,6 +78,7 @@ async def _process() -> AsyncIterator[Process]:
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
+        env={**os.environ, **_ENVIRONMENT},
         # A terminal's Ctrl-C goes to its whole group; ours is told by the end of its input.
         start_new_session=True,
     )
