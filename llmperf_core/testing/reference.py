@@ -7,6 +7,7 @@ server is a process of its own and reports its own lateness when it stops.
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -72,13 +73,14 @@ class ReferenceServer:
             "core": self.core,
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "llmperf_core.testing.reference_process"],
+            [sys.executable, "-P", "-m", "llmperf_core.testing.reference_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         assert self._process.stdin and self._process.stdout  # noqa: S101, PT018 -- both are pipes
-        self._process.stdin.write(msgspec.json.encode(options) + b"\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended already
+            self._process.stdin.write(msgspec.json.encode(options) + b"\n")
+            self._process.stdin.flush()
         port = self._process.stdout.readline()
         if not port:
             self.__exit__(None, None, None)

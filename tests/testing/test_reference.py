@@ -1,0 +1,91 @@
+"""The server with known truth: what it plays, and what it says of its own lateness."""
+
+import json
+import sys
+import time
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from llmperf_core.errors import StartError
+from llmperf_core.testing import ReferenceServer, Script
+from llmperf_core.units import NS_PER_S
+
+
+def stamps_of(url: str, tokens: int) -> list[int]:
+    """Ask for so many tokens, and return when the server says that it sent each."""
+    body = {"inputs": "x", "parameters": {"max_new_tokens": tokens}}
+    response = httpx.post(url + "/generate_stream", json=body, trust_env=False)
+    events = [line[5:] for line in response.text.splitlines() if line.startswith("data:")]
+    return [json.loads(event)["sent_ns"] for event in events]
+
+
+def test_it_plays_its_script() -> None:
+    """No token leaves before it is due, and each says when it left, on this machine's clock."""
+    began_ns = time.monotonic_ns()
+    with ReferenceServer(Script(first_token_s=0.05, gap_s=0.02)) as server:
+        sent_ns = stamps_of(server.url, 5)
+    ended_ns = time.monotonic_ns()
+
+    assert len(sent_ns) == 5
+    assert began_ns + 0.05 * NS_PER_S <= sent_ns[0] <= sent_ns[-1] <= ended_ns
+    assert all(a < b for a, b in pairwise(sent_ns))
+
+
+def test_it_says_how_late_it_was() -> None:
+    """Known once it has stopped."""
+    with ReferenceServer(Script(first_token_s=0, gap_s=0)) as server:
+        assert server.send_error is None
+        stamps_of(server.url, 7)
+
+    said = server.send_error
+    assert said is not None
+    assert said.events == 7
+    assert 0 <= said.late_p50_us <= said.late_p99_us <= said.late_max_us
+
+
+def test_it_says_what_it_is() -> None:
+    """As TGI does, so that its protocol is found."""
+    with ReferenceServer() as server:
+        info = httpx.get(server.url + "/info", trust_env=False).json()
+
+    assert info["model_id"] == "reference"
+
+
+def test_one_token_is_an_answer() -> None:
+    """The first is the last, too."""
+    with ReferenceServer(Script(first_token_s=0)) as server:
+        assert len(stamps_of(server.url, 1)) == 1
+
+
+def test_it_is_gone_after_its_block() -> None:
+    """On every way out."""
+    server = ReferenceServer()
+    with pytest.raises(RuntimeError), server:
+        raise RuntimeError
+
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.url, trust_env=False)
+
+
+def test_client_that_goes_away_does_not_stop_it() -> None:
+    """The others are served on."""
+    with ReferenceServer(Script(first_token_s=0, gap_s=0.01)) as server:
+        with httpx.stream(
+            "POST",
+            server.url + "/generate_stream",
+            json={"parameters": {"max_new_tokens": 1000}},
+            trust_env=False,
+        ) as response:
+            next(response.iter_raw())
+
+        assert len(stamps_of(server.url, 3)) == 3
+
+
+def test_server_that_does_not_come_up_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that ends at once."""
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+
+    with pytest.raises(StartError, match="the reference server"), ReferenceServer():
+        pass
