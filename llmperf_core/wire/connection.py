@@ -64,20 +64,21 @@ class Connection:
         self._tls = tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._take = self._incoming.write
         while not _hands_are_shaken(tls):
+            await self._send_raw(self._outgoing.read())
             if self.closed:
                 raise self._error
-            await self._send_raw(self._outgoing.read())
             await self._wait()
         await self._send_raw(self._outgoing.read())
         self._take = partial(self._decrypt, tls)
         self._take(b"")
 
     def fail(self, error: Exception) -> None:
-        """Close the socket. A response that was on its way ends with this error."""
-        self._error = error
-        if self._trace is not None:
-            self._trace.end(time.monotonic_ns(), error)
-        self.close()
+        """Close the socket, if it is open. A response that was on its way ends with this error."""
+        if not self.closed:
+            self._error = error
+            if self._trace is not None:
+                self._trace.end(time.monotonic_ns(), error)
+            self.close()
 
     def close(self) -> None:
         """Close the socket. A response that was on its way is left as it is."""
@@ -142,8 +143,6 @@ class Connection:
 
     async def _wait(self) -> None:
         """Return when something has happened."""
-        if self.closed:
-            return
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
