@@ -129,18 +129,18 @@ class Server:
     """A running server."""
 
     url: str
-    port: int
+    listener: socket.socket
     peers: list[Peer] = Factory(list)
     """The connections so far."""
     errors: list[BaseException] = Factory(list)
     """What scripts raised, beside the client's going away."""
     _threads: list[Thread] = Factory(list)
 
-    def accept(self, listener: socket.socket, script: Script, tls: ssl.SSLContext | None) -> None:
+    def accept(self, script: Script, tls: ssl.SSLContext | None) -> None:
         """Play the script for each connection until the listener is shut down."""
         while True:
             try:
-                sock, _ = listener.accept()
+                sock, _ = self.listener.accept()
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -149,6 +149,11 @@ class Server:
             thread = Thread(target=self._play, args=(peer, script, tls))
             self._threads.append(thread)
             thread.start()
+
+    def refuse(self) -> None:
+        """Accept no connection any more."""
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
         """End every connection, and wait for the scripts."""
@@ -177,13 +182,13 @@ def serving(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Serve
     """Play the script for each connection to a free port; nothing is left when the block ends."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         port = listener.getsockname()[1]
-        server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", port)
-        acceptor = Thread(target=server.accept, args=(listener, script, tls))
+        server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", listener)
+        acceptor = Thread(target=server.accept, args=(script, tls))
         acceptor.start()
         try:
             yield server
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            server.refuse()
             acceptor.join(LIMIT_S)
             server.end()
     if server.errors:
@@ -206,6 +211,12 @@ async def streaming(
     async with client.stream("GET", url, extensions={EXTENSION: trace}) as response:
         with anyio.fail_after(LIMIT_S):
             yield response
+
+
+def wire_of(client: httpx.AsyncClient) -> Wire:
+    """Return the wire below a client."""
+    assert isinstance(client._transport, Wire)
+    return client._transport
 
 
 @frozen
