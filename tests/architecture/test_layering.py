@@ -36,6 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "testing": {*WORDS, *STEPS, *FRONT, "facade"},
     "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
     "cli": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
+    "__main__": {"cli"},
 }
 EVERYBODY_MAY = {"_version"}
 BACKENDS_MAY_NOT = {"cli", "pytest_plugin"}

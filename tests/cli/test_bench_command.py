@@ -100,7 +100,7 @@ def test_goodput_under_limits(server: ReferenceServer) -> None:
     [
         ((), 2, "usage"),
         (("bench",), 2, "TARGET"),
-        (("bench", "localhost:8080"), 2, "no backend knows the scheme 'localhost'"),
+        (("bench", "localhost:8080"), 2, "did you mean http://localhost:8080?"),
         (("bench", "127.0.0.1"), 2, "it has no scheme"),
         (("bench", "htp://127.0.0.1:1"), 2, "did you mean http:?"),
         (("bench", "http://127.0.0.1:1", "--concurrency", "0"), 2, "'slots' must be > 0: 0"),
