@@ -60,7 +60,7 @@ class Llamas:
 stage = lp.bench(Mine(), lp.Concurrency(2), workload=Llamas(), duration_s=0.3,
                  settings=lp.Settings(warmup_s=0))
 say(pid=os.getpid(), completed=stage.summary.requests.completed,
-    tokens=[len(t.token_at_ns) for t in stage.timelines])
+    tokens=sorted({len(t.token_at_ns) for t in stage.timelines}))
 """
 
 INTERRUPTED = """
@@ -157,7 +157,7 @@ def test_script_needs_no_guard(url: str, tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert isinstance(said["completed"], int)
     assert said["completed"] > 4
-    assert said["tokens"] == [3] * said["completed"]
+    assert said["tokens"] == [3]
     assert said["pid"] != int((tmp_path / "pid").read_text())
     assert err == ""
 
