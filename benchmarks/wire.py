@@ -1,8 +1,8 @@
 """How wrong are arrival stamps, and what does an event cost? Our wire beside httpx and aiohttp.
 
-A reference server in a process of its own streams TGI events and writes into each the monotonic
-instant at which it left. Each reader then takes the same load from it, on uvloop, in a fresh
-process: error = the reader's stamp − the server's. The figures of one run belong together; only
+A reference server in a process of its own streams TGI events and notes the monotonic instant at
+which each left. Each reader takes the same load from it, on uvloop, in a fresh process: error = the
+reader's stamp − the server's. The figures of one run belong together; only
 the ratios between its rows travel to other machines.
 
     python benchmarks/wire.py                  # plain, 100, 200 and 800 streams × 50 events/s
@@ -13,42 +13,39 @@ the ratios between its rows travel to other machines.
 import argparse
 import json
 import os
-import re
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import uvloop
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
+from llmperf_core.errors import HarnessError
 from llmperf_core.load import Concurrency
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.settings import Settings
 from llmperf_core.run.stage import measure
 from llmperf_core.run.worker import calm_garbage_collection
-from llmperf_core.target import Decoder, Endpoint, Prompt, Reply, Request
-from llmperf_core.testing import ReferenceServer, Script
+from llmperf_core.target import Endpoint, Json, Prompt
+from llmperf_core.testing import ReferenceServer, Script, Truth
 from llmperf_core.timeline import Timeline
 from llmperf_core.wire.tgi import Tgi
-from llmperf_core.workload import Fixed
 
 EVENTS_PER_S = 50
 """Of each stream, as a fast model sends to each of many users."""
 WARM_UP = 20
 """Events of a first request, which no figure counts: it loads what is loaded on first use."""
-_SENT = re.compile(rb'"sent_ns":(\d+)')
 
-Pairs = list[tuple[int, int]]
-"""(the reader's stamp, the server's), in nanoseconds."""
+Stamps = dict[str, list[int]]
+"""The reader's stamps of each stream by its prompt, in nanoseconds of the monotonic clock."""
 
 
 @frozen
@@ -60,6 +57,7 @@ class Load:
     tokens: int
     """Events of each stream, which is one request."""
     authority: str | None = None
+    name: str = "stream"
 
     @property
     def events(self) -> int:
@@ -67,133 +65,124 @@ class Load:
         return self.streams * self.tokens
 
     @property
-    def body(self) -> dict[str, object]:
+    def prompts(self) -> list[str]:
+        """What each stream asks: its own name, by which the server's stamps are found."""
+        return [f"{self.name} {number}" for number in range(self.streams)]
+
+    def body(self, prompt: str) -> dict[str, object]:
         """What a request asks for."""
-        return {"inputs": "x", "parameters": {"max_new_tokens": self.tokens, "details": True}}
+        return {"inputs": prompt, "parameters": {"max_new_tokens": self.tokens, "details": True}}
+
+
+class Reading(msgspec.Struct):
+    """What one reader made of a load."""
+
+    seconds: float
+    cpu_s: float
+    stamps: Stamps
 
 
 class Figures(msgspec.Struct):
-    """What one reader made of a load."""
+    """A row of the table."""
 
     reader: str
     streams: int
-    expected: int
-    events: int
-    seconds: float
+    rate: float
+    lost: int
     cpu_us_per_event: float
     error_p50_us: float
     error_p99_us: float
     error_p999_us: float
+    late_p99_us: float
+    """Of the server, against its own plan."""
 
 
 @frozen
-class KeepsBytes:
-    """A decoder that decodes as the product does, and keeps the bytes to be compared later."""
+class Asks:
+    """A workload of given prompts."""
 
-    inner: Decoder
-    kept: list[tuple[int, bytes]]
+    load: Load
 
-    @property
-    def reply(self) -> Reply:
-        """What the decoder has understood."""
-        return self.inner.reply
+    def prompts(self, seed: int) -> Iterator[Prompt]:  # noqa: ARG002 -- nothing is random here
+        """Yield each once."""
+        for prompt in self.load.prompts:
+            yield Prompt(text=prompt, max_new_tokens=self.load.tokens)
 
-    def feed(self, data: bytes, at_ns: int) -> None:
-        """Keep, then decode."""
-        self.kept.append((at_ns, data))
-        self.inner.feed(data, at_ns)
-
-    def finish(self) -> None:
-        """Say that the body has ended."""
-        self.inner.finish()
+    def describe(self) -> dict[str, Json]:
+        """Return nothing: no run is kept."""
+        return {}
 
 
-@frozen
-class KeepingTgi:
-    """The product's codec, but what it was fed is kept."""
-
-    inner: Tgi = field(factory=Tgi)
-    kept: list[list[tuple[int, bytes]]] = field(factory=list)
-    name: str = "tgi"
-    stream: bool = True
-
-    def request(self, prompt: Prompt) -> Request:
-        """Return the product's request."""
-        return self.inner.request(prompt)
-
-    def decoder(self, headers: Mapping[str, str]) -> Decoder:
-        """Return the product's decoder, with something that keeps the bytes before it."""
-        self.kept.append([])
-        return KeepsBytes(self.inner.decoder(headers), self.kept[-1])
-
-
-async def read_with_llmperf(load: Load) -> Callable[[], Pairs]:
+async def read_with_llmperf(load: Load) -> Stamps:
     """The product's whole path: requests, wire, decoding, timelines."""
-    codec = KeepingTgi()
+    zero_ns: list[int] = []
+
+    def clock() -> int:
+        now_ns = time.monotonic_ns()
+        if not zero_ns:
+            zero_ns.append(now_ns)  # the first reading is the run's zero
+        return now_ns
+
     job = Job(
-        endpoint=Endpoint(base_url=load.url, codec=codec, verify=load.authority or True),
+        endpoint=Endpoint(base_url=load.url, codec=Tgi(), verify=load.authority or True),
         load=Concurrency(load.streams),
-        workload=Fixed("x", max_new_tokens=load.tokens),
+        workload=Asks(load),
         settings=Settings(duration_s=None, requests=load.streams, warmup_s=0),
         seed=0,
     )
     timelines: list[Timeline] = []
-    await measure(job, Listener(note=timelines.append), anyio.Event())
-
-    def pairs() -> Pairs:
-        found: Pairs = []
-        for pieces in codec.kept:
-            for at_ns, data in pieces:
-                found.extend((at_ns, int(sent)) for sent in _SENT.findall(data))
-        return found
-
-    return pairs
+    await measure(job, Listener(note=timelines.append), anyio.Event(), clock=clock)
+    return {
+        load.prompts[timeline.index]: (timeline.token_at_ns + zero_ns[0]).tolist()
+        for timeline in timelines
+    }
 
 
-async def read_with_httpx(load: Load) -> Callable[[], Pairs]:
+async def read_with_httpx(load: Load) -> Stamps:
     """What most Python clients do: `aiter_lines`, a stamp, `json.loads`."""
     import httpx
 
-    found: Pairs = []
+    found: Stamps = {prompt: [] for prompt in load.prompts}
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     verify = ssl.create_default_context(cafile=load.authority) if load.authority else True
     timeout = httpx.Timeout(600)
     async with httpx.AsyncClient(limits=limits, timeout=timeout, verify=verify) as client:
 
-        async def stream() -> None:
+        async def stream(prompt: str) -> None:
             url = load.url + "/generate_stream"
-            async with client.stream("POST", url, json=load.body) as response:
+            async with client.stream("POST", url, json=load.body(prompt)) as response:
                 async for line in response.aiter_lines():
                     at_ns = time.monotonic_ns()
-                    if line.startswith("data:"):
-                        found.append((at_ns, json.loads(line[5:])["sent_ns"]))
+                    if line.startswith("data:") and json.loads(line[5:])["token"]:
+                        found[prompt].append(at_ns)
 
-        await _all(load.streams, stream)
-    return lambda: found
+        await _all(load.prompts, stream)
+    return found
 
 
-async def read_with_aiohttp(load: Load) -> Callable[[], Pairs]:
+async def read_with_aiohttp(load: Load) -> Stamps:
     """The quicker common way: aiohttp's lines, a stamp, `json.loads`."""
     import aiohttp
 
-    found: Pairs = []
+    found: Stamps = {prompt: [] for prompt in load.prompts}
     tls = ssl.create_default_context(cafile=load.authority) if load.authority else True
     connector = aiohttp.TCPConnector(limit=0, ssl=tls)
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
 
-        async def stream() -> None:
-            async with session.post(load.url + "/generate_stream", json=load.body) as response:
+        async def stream(prompt: str) -> None:
+            url = load.url + "/generate_stream"
+            async with session.post(url, json=load.body(prompt)) as response:
                 async for line in response.content:
                     at_ns = time.monotonic_ns()
-                    if line.startswith(b"data:"):
-                        found.append((at_ns, json.loads(line[5:])["sent_ns"]))
+                    if line.startswith(b"data:") and json.loads(line[5:])["token"]:
+                        found[prompt].append(at_ns)
 
-        await _all(load.streams, stream)
-    return lambda: found
+        await _all(load.prompts, stream)
+    return found
 
 
-Reader = Callable[[Load], Coroutine[None, None, Callable[[], Pairs]]]
+Reader = Callable[[Load], Coroutine[None, None, Stamps]]
 READERS: dict[str, Reader] = {
     "llmperf": read_with_llmperf,
     "httpx aiter_lines": read_with_httpx,
@@ -201,36 +190,23 @@ READERS: dict[str, Reader] = {
 }
 
 
-async def _all(streams: int, stream: Callable[[], Coroutine[None, None, None]]) -> None:
+async def _all(prompts: list[str], stream: Callable[[str], Coroutine[None, None, None]]) -> None:
     async with anyio.create_task_group() as tasks:
-        for _ in range(streams):
-            tasks.start_soon(stream)
+        for prompt in prompts:
+            tasks.start_soon(stream, prompt)
 
 
-def read(name: str, load: Load) -> Figures:
-    """Run one reader in this process and return its figures."""
+def read(name: str, load: Load) -> Reading:
+    """Run one reader in this process."""
     calm_garbage_collection()
-    uvloop.run(READERS[name](evolve(load, streams=1, tokens=WARM_UP)))
+    uvloop.run(READERS[name](evolve(load, streams=1, tokens=WARM_UP, name="warm-up")))
     began_s, cpu_s = time.monotonic(), time.process_time()
-    pairs = uvloop.run(READERS[name](load))
+    stamps = uvloop.run(READERS[name](load))
     cpu_s, seconds = time.process_time() - cpu_s, time.monotonic() - began_s
-    stamps = np.asarray(pairs(), dtype=np.int64).reshape(-1, 2)
-    error_us: npt.NDArray[np.float64] = (stamps[:, 0] - stamps[:, 1]) / 1e3
-    p50, p99, p999 = np.percentile(error_us, [50, 99, 99.9])
-    return Figures(
-        reader=name,
-        streams=load.streams,
-        expected=load.events,
-        events=len(stamps),
-        seconds=seconds,
-        cpu_us_per_event=cpu_s * 1e6 / len(stamps),
-        error_p50_us=float(p50),
-        error_p99_us=float(p99),
-        error_p999_us=float(p999),
-    )
+    return Reading(seconds, cpu_s, stamps)
 
 
-def in_own_process(name: str, load: Load) -> Figures:
+def in_own_process(name: str, load: Load) -> Reading:
     """Run one reader in a fresh process, on the last core where there are two."""
     argument = json.dumps([name, load.url, load.streams, load.tokens, load.authority])
     said = subprocess.run(
@@ -241,7 +217,28 @@ def in_own_process(name: str, load: Load) -> Figures:
         # NumPy's threads spin on the processor when they start, in whichever reader loads it.
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
-    return msgspec.json.decode(said.stdout, type=Figures)
+    return msgspec.json.decode(said.stdout, type=Reading)
+
+
+def figures_of(name: str, load: Load, reading: Reading, truth: Truth) -> Figures:
+    """Hold a reader's stamps against the server's."""
+    errors_ns: list[int] = []
+    for prompt in load.prompts:
+        (sent_at_ns,) = truth.sent_at_ns[prompt]
+        read_at_ns = reading.stamps[prompt]
+        errors_ns += [at - sent for at, sent in zip(read_at_ns, sent_at_ns, strict=False)]
+    p50, p99, p999 = np.percentile(np.asarray(errors_ns) / 1e3, [50, 99, 99.9])
+    return Figures(
+        reader=name,
+        streams=load.streams,
+        rate=len(errors_ns) / reading.seconds,
+        lost=load.events - len(errors_ns),
+        cpu_us_per_event=reading.cpu_s * 1e6 / load.events,
+        error_p50_us=float(p50),
+        error_p99_us=float(p99),
+        error_p999_us=float(p999),
+        late_p99_us=truth.send_error.late_p99_us,
+    )
 
 
 @contextmanager
@@ -270,19 +267,21 @@ def run(streams: list[int], readers: list[str], *, tls: bool, seconds: float) ->
                     script=script, certificate=pem if tls else None, core=server_core
                 ) as server:
                     load = Load(server.url, count, tokens, authority if tls else None)
-                    figures.append(in_own_process(name, load))
-                show(figures[-1], server)
+                    reading = in_own_process(name, load)
+                if server.truth is None:
+                    raise HarnessError("the reference server died: nothing to compare with")
+                figures.append(figures_of(name, load, reading, server.truth))
+                show(figures[-1])
     return figures
 
 
-def show(row: Figures, server: ReferenceServer) -> None:
+def show(row: Figures) -> None:
     """Print a row of the table."""
-    late, rate = server.send_error, row.events / row.seconds
     print(
-        f"| {row.reader:<17} | {row.streams:>3} × {EVENTS_PER_S} | {rate:>9,.0f} "
-        f"| {row.expected - row.events:>4} | {row.cpu_us_per_event:>7.1f} "
+        f"| {row.reader:<17} | {row.streams:>3} × {EVENTS_PER_S} | {row.rate:>9,.0f} "
+        f"| {row.lost:>4} | {row.cpu_us_per_event:>7.1f} "
         f"| {row.error_p50_us:>8,.0f} | {row.error_p99_us:>8,.0f} | {row.error_p999_us:>8,.0f} "
-        f"| {late.late_p99_us if late else float('nan'):>6,.0f} |",
+        f"| {row.late_p99_us:>6,.0f} |",
         flush=True,
     )
 
@@ -299,8 +298,8 @@ def broken_promises(figures: list[Figures], *, tls: bool) -> list[str]:
             broken.append(
                 f"{row.streams} streams: error p99 {row.error_p99_us:.0f} > {limit_us} µs"
             )
-        if row.events != row.expected:
-            broken.append(f"{row.streams} streams: {row.expected - row.events} events lost")
+        if row.lost:
+            broken.append(f"{row.streams} streams: {row.lost} events lost")
         for other, factor in (("httpx aiter_lines", 10), ("aiohttp lines", 2)):
             peer = rows.get((other, row.streams))
             if peer and not tls and peer.cpu_us_per_event < factor * row.cpu_us_per_event:

@@ -1,8 +1,9 @@
 """A server with known truth: it streams tokens at planned instants, and says when each one left.
 
-It speaks the dialect of TGI. Each event holds, as `sent_ns`, the monotonic instant just before it
-was handed to the kernel, so a client on the same machine knows how wrong its own stamps are. The
-server is a process of its own and reports its own lateness when it stops.
+It speaks the dialect of TGI. It notes for each token the monotonic instant just before it was
+handed to the kernel, so a client on the same machine knows how wrong its own stamps are: each event
+holds it as `sent_ns`, and all are handed over when the server stops, with its own lateness. It is a
+process of its own.
 """
 
 import subprocess
@@ -27,6 +28,15 @@ class SendError(msgspec.Struct, frozen=True):
     late_p50_us: float
     late_p99_us: float
     late_max_us: float
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """What a reference server says of itself when it has stopped."""
+
+    send_error: SendError
+    sent_at_ns: dict[str, list[list[int]]]
+    """For each prompt, and for each request that asked it in order: when its tokens left, on the
+    monotonic clock."""
 
 
 @frozen(kw_only=True)
@@ -60,8 +70,8 @@ class ReferenceServer:
     certificate: Path | None = None
     core: int | None = None
     url: str = field(default="", init=False)
-    send_error: SendError | None = field(default=None, init=False)
-    """How late it was; known once the block has ended."""
+    truth: Truth | None = field(default=None, init=False, repr=False)
+    """What it sent, and how late it was; known once the block has ended."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> Self:
@@ -97,11 +107,11 @@ class ReferenceServer:
         if self._process is None:
             return
         try:
-            # The end of its input tells it to stop; its last line is how late it was.
+            # The end of its input tells it to stop; then it says what it did.
             said, _ = self._process.communicate(timeout=_PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             said, _ = self._process.communicate()
         if said:
-            self.send_error = msgspec.json.decode(said, type=SendError)
+            self.truth = msgspec.json.decode(said, type=Truth)
         self._process = None

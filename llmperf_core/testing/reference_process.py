@@ -17,11 +17,11 @@ from itertools import count
 
 import msgspec
 import numpy as np
+from attrs import frozen
 
-from llmperf_core.testing.reference import SendError
+from llmperf_core.testing.reference import SendError, Truth
 from llmperf_core.units import NS_PER_S, NS_PER_US, ns_from_s
 
-_TOKENS = re.compile(rb'"max_(?:new_)?tokens":\s*(\d+)')
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
@@ -39,12 +39,28 @@ _LAST_EVENT = (
 )
 
 
+class _Parameters(msgspec.Struct):
+    max_new_tokens: int = 1
+
+
+class _Asked(msgspec.Struct):
+    inputs: str
+    parameters: _Parameters
+
+
 class _Options(msgspec.Struct):
     first_token_s: float
     gap_s: float
     scatter: bool
     certificate: str | None
     core: int | None
+
+
+@frozen
+class _Answer:
+    sock: socket.socket
+    tokens: int
+    sent_at_ns: list[int]
 
 
 class _Server:
@@ -63,10 +79,11 @@ class _Server:
         self._epoll.register(sys.stdin.fileno(), select.EPOLLIN)
         self._sockets: dict[int, socket.socket] = {}
         self._received: dict[int, bytearray] = {}
-        # (planned instant, tie-breaker, descriptor, its socket, index of the token, tokens)
-        self._plan: list[tuple[int, int, int, socket.socket, int, int]] = []
+        # (planned instant, tie-breaker, the answer)
+        self._plan: list[tuple[int, int, _Answer]] = []
         self._order = count()
         self.late_ns: list[int] = []
+        self.sent_at_ns: dict[str, list[list[int]]] = {}
 
     def serve(self) -> None:
         """Play until standard input ends."""
@@ -119,38 +136,44 @@ class _Server:
         length = _LENGTH.search(head)
         if found and len(body) >= (int(length[1]) if length else 0):
             received.clear()
-            self._answer(fd, sock, head, body)
+            self._answer(sock, head, body)
 
-    def _answer(self, fd: int, sock: socket.socket, head: bytes, body: bytes) -> None:
+    def _answer(self, sock: socket.socket, head: bytes, body: bytes) -> None:
         if head.startswith(b"GET"):
             sock.send(
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
                 b"content-length: %d\r\n\r\n%b" % (len(_INFO), _INFO)
             )
             return
+        try:
+            asked = msgspec.json.decode(body, type=_Asked)
+        except msgspec.DecodeError:
+            sock.send(b"HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 0\r\n\r\n")
+            return
         sock.send(_HEAD)
-        asked = _TOKENS.search(body)
         delay_ns = int(self._scatter.random() * self._gap_ns) if self._scatter else 0
         first_at_ns = time.monotonic_ns() + self._first_ns + delay_ns
-        tokens = int(asked[1]) if asked else 1
-        heapq.heappush(self._plan, (first_at_ns, next(self._order), fd, sock, 1, tokens))
+        sent_at_ns: list[int] = []
+        self.sent_at_ns.setdefault(asked.inputs, []).append(sent_at_ns)
+        answer = _Answer(sock, asked.parameters.max_new_tokens, sent_at_ns)
+        heapq.heappush(self._plan, (first_at_ns, next(self._order), answer))
 
     def _play_what_is_due(self) -> None:
         while self._plan and self._plan[0][0] <= time.monotonic_ns():
-            at_ns, order, fd, sock, index, tokens = self._plan[0]
+            at_ns, order, answer = self._plan[0]
             now_ns = time.monotonic_ns()
+            index = len(answer.sent_at_ns) + 1
             try:
-                sock.send(_frame(index, tokens, now_ns))
+                answer.sock.send(_frame(index, answer.tokens, now_ns))
             except OSError:
                 heapq.heappop(self._plan)  # the client has gone, or does not read any more
                 continue
+            answer.sent_at_ns.append(now_ns)
             self.late_ns.append(now_ns - at_ns)
-            if index == tokens:
+            if index == answer.tokens:
                 heapq.heappop(self._plan)
             else:
-                heapq.heapreplace(
-                    self._plan, (at_ns + self._gap_ns, order, fd, sock, index + 1, tokens)
-                )
+                heapq.heapreplace(self._plan, (at_ns + self._gap_ns, order, answer))
 
 
 def _frame(index: int, tokens: int, now_ns: int) -> bytes:
@@ -163,7 +186,7 @@ def _frame(index: int, tokens: int, now_ns: int) -> bytes:
 
 
 def main() -> None:
-    """Serve, and say on standard output first the port and at the end how late it was."""
+    """Serve, and say on standard output first the port and at the end what it did."""
     options = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Options)
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
@@ -173,13 +196,14 @@ def main() -> None:
     server.serve()
     late_us = np.asarray(server.late_ns or [0]) / NS_PER_US
     p50, p99 = np.percentile(late_us, [50, 99])
-    said = SendError(
+    send_error = SendError(
         events=len(server.late_ns),
         late_p50_us=float(p50),
         late_p99_us=float(p99),
         late_max_us=float(late_us.max()),
     )
-    sys.stdout.buffer.write(msgspec.json.encode(said))
+    truth = Truth(send_error, server.sent_at_ns)
+    sys.stdout.buffer.write(msgspec.json.encode(truth))
     sys.stdout.buffer.flush()
 
 

@@ -36,13 +36,22 @@ def test_it_plays_its_script() -> None:
 def test_it_says_how_late_it_was() -> None:
     """Known once it has stopped."""
     with ReferenceServer(Script(first_token_s=0, gap_s=0)) as server:
-        assert server.send_error is None
+        assert server.truth is None
         stamps_of(server.url, 7)
 
-    said = server.send_error
-    assert said is not None
+    assert server.truth is not None
+    said = server.truth.send_error
     assert said.events == 7
     assert 0 <= said.late_p50_us <= said.late_p99_us <= said.late_max_us
+
+
+def test_it_hands_its_stamps_over() -> None:
+    """Those that the events held, by what was asked."""
+    with ReferenceServer(Script(first_token_s=0, gap_s=0)) as server:
+        first, second = stamps_of(server.url, 3), stamps_of(server.url, 2)
+
+    assert server.truth is not None
+    assert list(server.truth.sent_at_ns.values()) == [[first, second]]
 
 
 def test_it_says_what_it_is() -> None:
@@ -75,7 +84,7 @@ def test_client_that_goes_away_does_not_stop_it() -> None:
         with httpx.stream(
             "POST",
             server.url + "/generate_stream",
-            json={"parameters": {"max_new_tokens": 1000}},
+            json={"inputs": "x", "parameters": {"max_new_tokens": 1000}},
             trust_env=False,
         ) as response:
             next(response.iter_raw())
@@ -89,3 +98,11 @@ def test_server_that_does_not_come_up_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(StartError, match="the reference server"), ReferenceServer():
         pass
+
+
+def test_what_is_no_request_is_refused() -> None:
+    """As TGI does, with its status; the server goes on."""
+    with ReferenceServer(Script(first_token_s=0)) as server:
+        answer = httpx.post(server.url + "/generate_stream", json={}, trust_env=False)
+        assert answer.status_code == 422
+        assert len(stamps_of(server.url, 1)) == 1
