@@ -423,11 +423,14 @@ async def test_answer_before_the_request_is_whole(end: str, stuck: Event) -> Non
     assert again.trace.connection.reopened == 0
 
 
-async def test_connection_that_breaks_while_sending() -> None:
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_connection_that_breaks_while_sending(waiting: bool, stuck: Event) -> None:  # noqa: FBT001
     """A server that goes away in the middle of a request is an error of the system."""
 
     def script(peer: Peer) -> None:
         peer.sock.recv(1)
+        if waiting:
+            wait(stuck)
         peer.reset()
 
     with serving(script) as server:

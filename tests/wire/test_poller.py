@@ -15,12 +15,9 @@ import anyio.lowlevel
 import pytest
 from attrs import Factory, define
 
-from llmperf_core.units import NS_PER_MS, NS_PER_S
-from llmperf_core.wire.poller import READABLE, WRITABLE, Poller
+from llmperf_core.units import NS_PER_MS, NS_PER_S, NS_PER_US
+from llmperf_core.wire.poller import READABLE, WRITABLE, Alarm, Poller
 from tests.wire.scripted_server import BACKENDS, LIMIT_S, no_descriptor_left
-
-Fired = list[tuple[int, int]]
-"""(index, instant) of each wake-up, in the order in which they came."""
 
 
 @pytest.fixture(scope="module", params=BACKENDS, ids=["asyncio", "uvloop"])
@@ -255,37 +252,51 @@ async def test_close_reads_end_the_pauses(pairs: Pairs) -> None:
         await arrive(made.watched[0])
 
 
-async def test_alarm_in_order_and_never_early() -> None:
-    """Tasks are woken in the order of their instants, none before its own."""
-    fired: Fired = []
+def ring(alarm: Alarm, at_ns: int) -> None:
+    """Have the alarm ring as if the clock had reached an instant."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "monotonic_ns", lambda: at_ns)
+        alarm._ring()
+
+
+FAR_NS = 3_600 * NS_PER_S
+
+
+async def test_alarm_never_early() -> None:
+    """Every task is woken, and none before its instant."""
+    woken: list[tuple[int, int]] = []
     async with polling() as poller, anyio.create_task_group() as tasks:
-        begun_ns = time.monotonic_ns() + 100 * NS_PER_MS  # when all wait
-        delays_us = sorted(range(0, 40_000, 200), key=lambda delay_us: delay_us * 7919 % 40_009)
 
         async def wait(at_ns: int) -> None:
             await poller.alarm.until(at_ns)
-            fired.append((at_ns, time.monotonic_ns()))
+            woken.append((at_ns, time.monotonic_ns()))
 
-        for delay_us in delays_us:
-            tasks.start_soon(wait, begun_ns + delay_us * 1_000)
-    assert len(fired) == len(delays_us)
-    assert [at_ns for at_ns, _ in fired] == sorted(at_ns for at_ns, _ in fired)
-    assert all(woken_ns >= at_ns for at_ns, woken_ns in fired)
+        begun_ns = time.monotonic_ns()
+        for delay_us in range(0, 40_000, 200):
+            tasks.start_soon(wait, begun_ns + delay_us * 7919 % 40_009 * NS_PER_US)
+    assert len(woken) == 200
+    assert all(woken_ns >= at_ns for at_ns, woken_ns in woken)
 
 
-async def test_alarm_for_the_same_instant() -> None:
-    """Tasks that wait for one instant are woken in the order in which they came."""
-    fired: list[int] = []
+async def test_alarm_in_order() -> None:
+    """Tasks are woken in the order of their instants; those of one instant as they came."""
+    woken: list[tuple[int, int]] = []
     async with polling() as poller, anyio.create_task_group() as tasks:
-        at_ns = time.monotonic_ns() + 200 * NS_PER_MS
+        now_ns = time.monotonic_ns()
 
-        async def wait(index: int) -> None:
+        async def wait(index: int, at_ns: int) -> None:
             await poller.alarm.until(at_ns)
-            fired.append(index)
+            woken.append((at_ns, index))
 
         for index in range(500):
-            tasks.start_soon(wait, index)
-    assert fired == list(range(500))
+            tasks.start_soon(wait, index, now_ns + FAR_NS + index * 7919 % 50)
+        await asyncio.sleep(0)
+        ring(poller.alarm, now_ns + FAR_NS + 24)
+        await asyncio.sleep(0)
+        assert len(woken) == 250
+        ring(poller.alarm, now_ns + FAR_NS + 50)
+    assert len(woken) == 500
+    assert woken == sorted(woken)
 
 
 async def test_alarm_for_the_past() -> None:
@@ -298,7 +309,7 @@ async def test_alarm_for_the_past() -> None:
 async def test_an_earlier_alarm_comes_first() -> None:
     """An alarm that is set later, for an earlier instant, is not kept waiting by the other."""
     async with polling() as poller, anyio.create_task_group() as tasks:
-        tasks.start_soon(poller.alarm.until, time.monotonic_ns() + 3_600 * NS_PER_S)
+        tasks.start_soon(poller.alarm.until, time.monotonic_ns() + FAR_NS)
         await asyncio.sleep(0)
         with anyio.fail_after(LIMIT_S):
             await poller.alarm.until(time.monotonic_ns() + NS_PER_MS)
@@ -309,21 +320,22 @@ async def test_cancelled_waiters_leave_nothing() -> None:
     """Who is cancelled is forgotten at once, however far off its instant; the others are woken."""
     async with polling() as poller:
         woken: list[int] = []
-        now_ns = time.monotonic_ns()
+        at_ns = time.monotonic_ns() + FAR_NS
 
         async def wait(index: int) -> None:
-            await poller.alarm.until(now_ns + (200 + index % 3) * NS_PER_MS)
+            await poller.alarm.until(at_ns + index % 3)
             woken.append(index)
 
         async with anyio.create_task_group() as kept:
             async with anyio.create_task_group() as cancelled:
                 for index in range(100):
                     (kept if index % 2 else cancelled).start_soon(wait, index)
-                    cancelled.start_soon(poller.alarm.until, now_ns + 3_600 * NS_PER_S)
+                    cancelled.start_soon(poller.alarm.until, at_ns + FAR_NS)
                 await asyncio.sleep(0)
                 assert len(poller.alarm._waiting) == 200
                 cancelled.cancel_scope.cancel()
             assert len(poller.alarm._waiting) == 50
+            ring(poller.alarm, at_ns + 3)
         assert sorted(woken) == list(range(1, 100, 2))
         assert poller.alarm._waiting == []
 
@@ -357,7 +369,7 @@ async def test_cancelled_as_the_alarm_rings() -> None:
 async def test_waiters_of_a_closed_poller() -> None:
     """Whoever still waits when the poller is closed is told so, rather than left to wait."""
     poller = Poller()
-    at_ns = time.monotonic_ns() + 3_600 * NS_PER_S
+    at_ns = time.monotonic_ns() + FAR_NS
     tasks = [asyncio.ensure_future(poller.alarm.until(at_ns)) for _ in range(2)]
     await asyncio.sleep(0)
     tasks[0].cancel()
