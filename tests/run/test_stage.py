@@ -270,7 +270,8 @@ def test_workload_that_ends_is_a_usage_error(load: LoadProfile) -> None:
 
 behaviours = st.builds(
     Behaviour,
-    first_s=st.sampled_from([0.0, 0.01, 0.5, 3.0, 500.0]),
+    # Never at once: in virtual time a closed loop would then ask for ever in one instant.
+    first_s=st.sampled_from([0.05, 0.5, 3.0, 500.0]),
     gap_s=st.sampled_from([0.0, 0.1]),
     status=st.sampled_from([200, 200, 200, 503]),
     whole=st.booleans(),
