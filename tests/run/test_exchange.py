@@ -59,16 +59,20 @@ async def test_an_answer_that_is_not_streamed_completes() -> None:
 
 async def test_cancelled_is_censored_and_noted_once() -> None:
     """Nobody knows how long it would have taken; what came is kept."""
-    noted: list[Timeline] = []
-    async with asking(babble) as asker, anyio.create_task_group() as tasks:
-        with anyio.move_on_after(SHORT_S) as scope:
-            await exchange(asker.client, PROMPT, index=7, due_at_ns=None, note=noted.append)
-        tasks.cancel_scope.cancel()
+    async with asking(babble) as asker:
+        # How long the first tokens take is the machine's affair: it is given more until they came.
+        for seconds in (SHORT_S, 10 * SHORT_S, 100 * SHORT_S):
+            noted: list[Timeline] = []
+            with anyio.move_on_after(seconds) as scope:
+                await exchange(asker.client, PROMPT, index=7, due_at_ns=None, note=noted.append)
+            [timeline] = noted
+            assert scope.cancelled_caught
+            assert (timeline.outcome, timeline.index) == (Censored(), 7)
+            assert len(timeline.token_at_ns) == len(timeline.read_lag_ns) == timeline.tokens.output
+            if timeline.tokens.output > 1:
+                break
 
-    [timeline] = noted
-    assert scope.cancelled_caught
-    assert (timeline.outcome, timeline.index) == (Censored(), 7)
-    assert len(timeline.token_at_ns) == len(timeline.read_lag_ns) == timeline.tokens.output > 1
+    assert timeline.tokens.output > 1
     assert timeline.sent_at_ns is not None
 
 
