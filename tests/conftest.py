@@ -1,6 +1,8 @@
 """What all tests share: the event loop, and how Hypothesis draws its examples."""
 
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -10,8 +12,24 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if "CI" in os.environ else "default")
 
+_DEADLINE_S = 120.0
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run async tests on asyncio; a test that needs virtual time asks for trio and its clock."""
     return "asyncio"
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """Fail a test that blocks for longer than any machine takes, where no task could time it."""
+
+    def expire(*_: object) -> None:
+        raise TimeoutError(f"the test took more than {_DEADLINE_S} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, _DEADLINE_S)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

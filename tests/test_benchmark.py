@@ -44,6 +44,9 @@ from llmperf_core.testing import ReferenceServer, Script
 from llmperf_core.wire.tgi import Tgi
 from tests.scripted import tgi_stream
 
+pytestmark = pytest.mark.usefixtures("deadline")
+
+
 PATIENCE_S = 40.0
 TWO = Fixed("Write of llamas", max_new_tokens=2)
 BRIEF = Settings(duration_s=0.3, warmup_s=0)

@@ -15,6 +15,9 @@ import pytest
 from llmperf_core import load_run
 from llmperf_core.testing import ReferenceServer, Script
 
+pytestmark = pytest.mark.usefixtures("deadline")
+
+
 PATIENCE_S = 40.0
 
 PREAMBLE = """

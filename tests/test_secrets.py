@@ -28,6 +28,9 @@ from llmperf_core.timeline import Failed
 from llmperf_core.wire.tgi import Tgi
 from tests.scripted import Peer, answer, serving
 
+pytestmark = pytest.mark.usefixtures("deadline")
+
+
 KEY = "sk-planted-7f3a9c"
 TWO = Fixed("Write of llamas", max_new_tokens=2)
 

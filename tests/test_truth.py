@@ -16,7 +16,6 @@ from attrs import define, field, frozen
 
 from llmperf_core import (
     Concurrency,
-    ConstantRate,
     Endpoint,
     Fixed,
     Poisson,
@@ -31,6 +30,9 @@ from llmperf_core.testing import ReferenceServer, Script
 from llmperf_core.timeline import Timeline
 from llmperf_core.units import NS_PER_MS, NS_PER_S
 from llmperf_core.wire.tgi import Tgi
+
+pytestmark = pytest.mark.usefixtures("deadline")
+
 
 TOKENS = 20
 SCRIPT = Script(first_token_s=0.05, gap_s=0.02, scatter=True)
@@ -87,7 +89,7 @@ class Reference:
         yield Endpoint(base_url=self.url, codec=NotingTgi())
 
 
-@pytest.fixture(scope="module", params=[Concurrency(8), ConstantRate(16), Poisson(16)], ids=repr)
+@pytest.fixture(scope="module", params=[Concurrency(8), Poisson(16)], ids=repr)
 def stage(request: pytest.FixtureRequest) -> Iterator[StageResult]:
     """Yield a measured stage of each kind of load."""
     load: LoadProfile = request.param

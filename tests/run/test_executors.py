@@ -26,6 +26,9 @@ from llmperf_core.timeline import Censored, Observation, Progress, Timeline
 from llmperf_core.wire.tgi import Tgi
 from llmperf_core.workload import Fixed, Workload
 
+pytestmark = pytest.mark.usefixtures("deadline")
+
+
 PATIENCE_S = 40.0
 BRIEF = Settings(duration_s=0.3, warmup_s=0)
 ENDLESS = Settings(duration_s=600, warmup_s=0)

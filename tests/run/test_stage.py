@@ -18,6 +18,9 @@ from llmperf_core.timeline import Censored, Failed
 from llmperf_core.units import NS_PER_S
 from tests.run.virtual import Behaviour, now_ns, run_stage, seconds
 
+pytestmark = pytest.mark.usefixtures("deadline")
+
+
 SLOW = Behaviour(first_s=100)
 REFUSES = Behaviour(status=500)
 HANGS = Behaviour(whole=False)
