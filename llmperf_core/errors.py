@@ -124,7 +124,9 @@ class MeasuringProcessError(HarnessError):
 
     def __init__(self, reason: str, last_words: str = "") -> None:
         words = f"; its last words: {last_words}" if last_words else ""
-        super().__init__(f"the measuring process died ({reason}){words}; what it had sent is kept")
+        super().__init__(
+            f"the measuring process died ({reason}){words}; a run folder keeps what it had sent"
+        )
         self.reason, self.last_words = reason, last_words
 
 

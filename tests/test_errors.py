@@ -102,7 +102,7 @@ def test_each_branch_has_its_exit_status() -> None:
         (
             MeasuringProcessError("signal 9", "Killed"),
             {"reason": "signal 9", "last_words": "Killed"},
-            "what it had sent is kept",
+            "a run folder keeps what it had sent",
         ),
         (
             StoredRunError("runs/llama", "is not empty; name another with --out"),
@@ -124,5 +124,5 @@ def test_a_message_holds_its_data_and_what_to_do(
 def test_no_last_words_leave_no_gap() -> None:
     """A process that died silently is reported without an empty clause."""
     assert str(MeasuringProcessError("exit status 1")) == (
-        "the measuring process died (exit status 1); what it had sent is kept"
+        "the measuring process died (exit status 1); a run folder keeps what it had sent"
     )
