@@ -60,10 +60,12 @@ async def in_own_process(job: Job, listener: Listener, stop: anyio.Event) -> Obs
                 await last_words.ended.wait()
             raise _death(process, last_words) from error
         except BaseException:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(_PATIENCE_S):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_PATIENCE_S) as hearing_out:
                 await process.stdin.aclose()
                 with suppress(*_DIED):
                     await _listen(lines, listener)
+            if hearing_out.cancelled_caught and process.returncode is None:
+                process.kill()
             raise
         tasks.cancel_scope.cancel()
     return observation
