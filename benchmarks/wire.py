@@ -300,7 +300,7 @@ def broken_promises(figures: list[Figures], *, tls: bool) -> list[str]:
             )
         if row.lost:
             broken.append(f"{row.streams} streams: {row.lost} events lost")
-        for other, factor in (("httpx aiter_lines", 10), ("aiohttp lines", 2)):
+        for other, factor in (("httpx aiter_lines", 5), ("aiohttp lines", 2)):
             peer = rows.get((other, row.streams))
             if peer and not tls and peer.cpu_us_per_event < factor * row.cpu_us_per_event:
                 ratio = peer.cpu_us_per_event / row.cpu_us_per_event
