@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import msgspec
 from attrs import evolve, frozen
 
 from llmperf_core import show
@@ -21,7 +20,7 @@ from llmperf_core.judge import (
     write_log,
 )
 from llmperf_core.load import LoadProfile
-from llmperf_core.run.folder import RunFolder, RunSpec, StageFolder, read_run
+from llmperf_core.run.folder import RunFolder, RunSpec, StageFolder, json_file, read_run
 from llmperf_core.target import Json
 from llmperf_core.timeline import Observation, Timeline
 
@@ -97,8 +96,8 @@ class StageResult:
         log = io.StringIO()
         inside = samples(self.timelines, self.observation.window)
         write_log(log, record_all(inside), window=self.observation.window)
-        summary = msgspec.json.format(msgspec.json.encode(self.to_dict()), indent=2)
-        files = {"summary.json": summary + b"\n", "histograms.hlog": log.getvalue().encode()}
+        summary = json_file(self.to_dict())
+        files = {"summary.json": summary, "histograms.hlog": log.getvalue().encode()}
         folder.finish(self.observation, files)
 
     def __repr__(self) -> str:

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from typing import TypeAlias
 
 import anyio
 import httpx
@@ -27,10 +26,8 @@ from llmperf_core.timeline import (
 )
 from llmperf_core.units import ns_from_s, s_from_ns
 from llmperf_core.wire.errors import error_text
+from llmperf_core.wire.stamps import Clock
 from llmperf_core.wire.trace import EXTENSION, Trace
-
-Clock: TypeAlias = Callable[[], int]
-"""Returns the instant in nanoseconds on a monotonic clock."""
 
 _SHORTEST_SECRET = 8
 

@@ -95,7 +95,7 @@ class RunFolder:
         except OSError as error:
             raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
         stored = asdict(evolve(spec, settings=evolve(spec.settings, folder=None)))
-        _write(path / "run.json", _json({"schema": SCHEMA, **stored}))
+        _write(path / "run.json", json_file({"schema": SCHEMA, **stored}))
         self._stages = 0
 
     def new_stage(self, load: LoadProfile) -> "StageFolder":
@@ -119,7 +119,7 @@ class StageFolder:
         except OSError as error:
             raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
         self._load: Mapping[str, Json] = {"kind": load.kind, "value": load.value}
-        _write(path / "stage.json", _json({"load": self._load, "observation": None}))
+        _write(path / "stage.json", json_file({"load": self._load, "observation": None}))
 
     def journal(self) -> Journal:
         """Open the journal, to be written while the stage goes on."""
@@ -133,7 +133,7 @@ class StageFolder:
             files: what was made of the measurement, by file name.
         """
         stage = {"load": self._load, "observation": asdict(observation)}
-        _write(self.path / "stage.json", _json(stage))
+        _write(self.path / "stage.json", json_file(stage))
         for name, content in files.items():
             _write(self.path / name, content)
 
@@ -198,7 +198,8 @@ def _observation_after_crash(timelines: list[Timeline], settings: Settings) -> O
     )
 
 
-def _json(value: object) -> bytes:
+def json_file(value: object) -> bytes:
+    """Return the content of a JSON file, for people to read too."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from llmperf_core._version import __version__
 from llmperf_core.errors import UsageError
 from llmperf_core.load import OpenLoop
-from llmperf_core.run.exchange import Client, Clock, Tally, exchange
+from llmperf_core.run.exchange import Client, Tally, exchange
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.target import Endpoint, Prompt
 from llmperf_core.timeline import (
@@ -30,6 +30,7 @@ from llmperf_core.timeline import (
 )
 from llmperf_core.units import NS_PER_MS, ns_from_s, s_from_ns
 from llmperf_core.wire import Wire, stamping
+from llmperf_core.wire.stamps import Clock
 
 # A request is prepared this long before it is due: its connection is ready by then, and setting it
 # up is part of no latency.
@@ -126,6 +127,7 @@ class _Stage:
 
     def __init__(self, job: Job, client: Client, listener: Listener) -> None:
         self._job, self._client, self._listener = job, client, listener
+        self._is_open_loop = isinstance(job.load, OpenLoop)
         self._prompts: Iterator[Prompt] = iter(job.workload.prompts(job.seed))
         settings = job.settings
         self._open_at_ns = ns_from_s(settings.warmup_s)
@@ -160,10 +162,6 @@ class _Stage:
         if self._close_at_ns is not None:
             close_at_ns = min(close_at_ns, self._close_at_ns)
         return Window(open_at_ns=min(self._open_at_ns, close_at_ns), close_at_ns=close_at_ns)
-
-    @property
-    def _is_open_loop(self) -> bool:
-        return isinstance(self._job.load, OpenLoop)
 
     def _now_ns(self) -> int:
         return self._client.clock() - self._client.zero_ns

@@ -11,13 +11,13 @@ from attrs import Factory, define, frozen
 from trio.testing import MockClock
 
 from llmperf_core.load import LoadProfile
-from llmperf_core.run.exchange import Clock
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.settings import Settings
 from llmperf_core.run.stage import measure
 from llmperf_core.target import Endpoint
 from llmperf_core.timeline import Observation, Progress, Timeline
 from llmperf_core.units import NS_PER_S
+from llmperf_core.wire.stamps import Clock
 from llmperf_core.wire.tgi import Tgi
 from llmperf_core.workload import Fixed, Workload
 from tests.scripted import tgi_last, tgi_token
