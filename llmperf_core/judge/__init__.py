@@ -1,5 +1,6 @@
 """What timelines mean. Pure: no IO, no clock, so a stored run can be judged again."""
 
+from llmperf_core.judge.calibration import Calibration, Spread, as_calibrated
 from llmperf_core.judge.metrics import (
     CONNECT,
     E2E,
@@ -43,6 +44,7 @@ __all__ = [
     "TIME_PER_TOKEN",
     "TPOT",
     "TTFT",
+    "Calibration",
     "Check",
     "ConnectionCounts",
     "Evidence",
@@ -53,10 +55,12 @@ __all__ = [
     "Recorder",
     "RequestCounts",
     "Slo",
+    "Spread",
     "Summary",
     "TokenTotals",
     "Verdict",
     "all_values",
+    "as_calibrated",
     "judge",
     "read_log",
     "record_all",

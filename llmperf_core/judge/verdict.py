@@ -107,7 +107,7 @@ def _percent(share: float) -> str:
     return f"{format_number(100 * share)} %"
 
 
-def _high(metric: MetricSummary) -> tuple[str, float]:
+def high(metric: MetricSummary) -> tuple[str, float]:
     """Return the 99th percentile, or the maximum where there are too few values for one."""
     p99_ns = metric.percentiles.get(99)
     if p99_ns is not None:
@@ -115,7 +115,7 @@ def _high(metric: MetricSummary) -> tuple[str, float]:
     return "max", float(metric.max_ns or 0)
 
 
-def _gap_ns(evidence: Evidence) -> float | None:
+def usual_gap_ns(evidence: Evidence) -> float | None:
     """Return the usual time between tokens, None if it is not known.
 
     It is the median ITL; or the median TPOT where tokens come in bursts and most gaps are 0.
@@ -130,8 +130,8 @@ def _gap_ns(evidence: Evidence) -> float | None:
 
 def _read_lag_of_gap(evidence: Evidence) -> float | None:
     """Return the read lag in gaps between tokens; None if either is not known."""
-    read_lag, gap_ns = evidence.metric("read_lag"), _gap_ns(evidence)
-    return None if read_lag is None or gap_ns is None else _high(read_lag)[1] / gap_ns
+    read_lag, gap_ns = evidence.metric("read_lag"), usual_gap_ns(evidence)
+    return None if read_lag is None or gap_ns is None else high(read_lag)[1] / gap_ns
 
 
 def no_completed_request(evidence: Evidence) -> Reason | None:
@@ -171,7 +171,7 @@ def read_lag(evidence: Evidence) -> Reason | None:
     share, metric = _read_lag_of_gap(evidence), evidence.metric("read_lag")
     if share is None or metric is None or share <= READ_LAG_SUSPECT:
         return None
-    which, lag_ns = _high(metric)
+    which, lag_ns = high(metric)
     detail = (
         f"read lag {which} {format_duration(lag_ns)} is {_percent(share)} of the usual gap between "
         f"tokens ({format_duration(lag_ns / share)}): the client is too slow for this stream"
@@ -217,7 +217,7 @@ def lag(evidence: Evidence) -> Reason | None:
     metric, e2e = evidence.metric("lag"), evidence.metric("e2e")
     if metric is None:
         return None
-    which, lag_ns = _high(metric)
+    which, lag_ns = high(metric)
     median_ns = e2e.percentiles.get(50) if e2e is not None else None
     if lag_ns <= max(LAG_LEAST_NS, LAG_OF_E2E_SUSPECT * (median_ns or 0)):
         return None
