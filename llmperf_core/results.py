@@ -9,10 +9,12 @@ from attrs import evolve, frozen
 
 from llmperf_core import show
 from llmperf_core.judge import (
+    CHECKS,
     MetricSummary,
     Slo,
     Summary,
     Verdict,
+    as_calibrated,
     judge,
     record_all,
     samples,
@@ -57,12 +59,14 @@ class StageResult:
         # Neighbours depend on each other: those in the order of starting, not in that of ending.
         started = sorted(timelines, key=lambda timeline: timeline.index)
         summary = summarize(started, observation, load=load, slo=spec.slo)
+        calibration = spec.settings.calibration
+        checks = CHECKS if calibration is None else (*CHECKS, as_calibrated(calibration))
         return cls(
             load=load,
             timelines=timelines,
             observation=observation,
             summary=summary,
-            verdict=judge(summary, observation),
+            verdict=judge(summary, observation, checks=checks),
             spec=spec,
         )
 
@@ -140,6 +144,7 @@ class Run:
             stages=[stage.view for stage in self.stages],
             simulated=self.spec.simulated,
             environment=self.spec.environment,
+            calibration=self.spec.settings.calibration,
         )
 
     def __repr__(self) -> str:

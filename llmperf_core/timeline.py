@@ -151,6 +151,9 @@ class Observation:
     """Wall-clock time of the run's zero, ISO 8601 in UTC. For people; nothing is computed of it."""
     client_cpu_ns: int
     """CPU time that the measuring process used from the run's zero to `ended_at_ns`."""
+    zero_at_ns: int = 0
+    """The run's zero on this machine's monotonic clock, by which what another program stamped can
+    be held against a timeline; 0 if it is not known."""
     clock_steps: int = 0
     """How often the wall clock jumped. Kernel stamps are wall-clock, so this can spoil them."""
     reads: int = 0

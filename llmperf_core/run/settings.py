@@ -6,6 +6,8 @@ from attrs import field, frozen
 from attrs.converters import optional as optional_of
 from attrs.validators import ge, gt, optional
 
+from llmperf_core.judge import Calibration
+
 
 @frozen(kw_only=True)
 class Deadlines:
@@ -51,6 +53,9 @@ class Settings:
     """Measure in this process: what else it does then delays the reading, and may merge reads."""
     folder: Path | None = field(default=None, converter=optional_of(Path))
     """Where the run is kept, written while it goes on; None keeps it in memory alone."""
+    calibration: Calibration | None = None
+    """This host's instrument error, shown beside the results; stages that were measured much worse
+    than that are suspect. See `llmperf_core.calibrate`."""
     quiet: bool = False
     """Show no progress. None is shown anyway where standard error is no terminal."""
 

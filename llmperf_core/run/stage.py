@@ -66,6 +66,7 @@ async def measure(
             ended_at_ns=ended_at_ns,
             started_at=started_at,
             client_cpu_ns=time.process_time_ns() - cpu_ns,
+            zero_at_ns=client.zero_ns,
             reads=client.tally.reads,
             user_stamped_reads=client.tally.user_stamped,
             clock_steps=wire.clock_steps if wire is not None else 0,

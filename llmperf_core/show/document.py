@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from attrs import asdict
 
 from llmperf_core.judge import MetricSummary, Quantity, Summary, Verdict
+from llmperf_core.show.calibration import calibration_document
 from llmperf_core.show.view import RunView, StageView
 from llmperf_core.target import Json
 from llmperf_core.units import s_from_ns
@@ -22,9 +23,15 @@ def run_document(view: RunView) -> dict[str, Json]:
         "schema": SCHEMA,
         "target": view.target,
         "simulated": view.simulated,
-        "environment": view.environment,
+        "environment": _environment(view),
         "stages": [stage_document(stage) for stage in view.stages],
     }
+
+
+def _environment(view: RunView) -> Mapping[str, Json]:
+    if view.calibration is None:
+        return view.environment
+    return {**view.environment, "calibration": calibration_document(view.calibration)}
 
 
 def stage_document(view: StageView) -> dict[str, Json]:

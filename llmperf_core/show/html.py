@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
     Column,
@@ -31,6 +32,8 @@ def run_html(view: RunView) -> str:
     heading = f"<strong>{escape(view.target)}</strong>"
     if view.simulated:
         heading += " · <strong>SIMULATED</strong>"
+    if view.calibration is not None:
+        heading += f"<br>{escape(calibrated(view.calibration))}"
     if len(view.stages) == 1:
         body = stage_html(view.stages[0])
     elif view.stages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
     Row,
@@ -40,6 +41,8 @@ def render(view: RunView, console: Console) -> None:
     if view.simulated:
         heading.append(" · SIMULATED", style="magenta")
     console.print(heading)
+    if view.calibration is not None:
+        console.print(Text(calibrated(view.calibration)))
     if not view.stages:
         console.print("no stages")
         return

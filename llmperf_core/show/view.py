@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from attrs import Factory, field, frozen
 
-from llmperf_core.judge import MetricSummary, Quantity, Summary, Verdict
+from llmperf_core.judge import Calibration, MetricSummary, Quantity, Summary, Verdict
 from llmperf_core.load import LoadProfile, OpenLoop
 from llmperf_core.target import Json
 from llmperf_core.units import format_duration, format_number
@@ -37,6 +37,8 @@ class RunView:
     """A simulator, not a model. Every form of output says so."""
     environment: Mapping[str, Json] = Factory(dict)
     """Where and with what it was measured."""
+    calibration: Calibration | None = None
+    """The instrument's own error there; None if it was not calibrated."""
 
 
 @frozen

@@ -14,13 +14,19 @@ from llmperf_core.run.folder import RunFolder, RunSpec, read_run
 from llmperf_core.run.settings import Deadlines, Settings
 from llmperf_core.timeline import Completed, Observation, Timeline, Window
 from llmperf_core.units import NS_PER_S
+from tests.calibrated import GOOD
 
 SPEC = RunSpec(
     target="http://model",
     endpoint={"protocol": "tgi", "model": None, "server": {"version": "3.3", "limits": [1, 2]}},
     workload={"kind": "fixed", "text": "Write of llamas"},
     settings=Settings(
-        duration_s=10, warmup_s=1, seed=7, deadlines=Deadlines(gap_s=5), requests=100
+        duration_s=10,
+        warmup_s=1,
+        seed=7,
+        deadlines=Deadlines(gap_s=5),
+        requests=100,
+        calibration=evolve(GOOD, lag=None),
     ),
     seed=7,
     slo=Slo(ttft_ms=500, tpot_ms=20.5),
@@ -34,6 +40,7 @@ OBSERVATION = Observation(
     reads=9,
     user_stamped_reads=1,
     clock_steps=2,
+    zero_at_ns=3,
 )
 
 
