@@ -4,7 +4,8 @@ from llmperf_core._version import __version__
 from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, abench, asweep, bench, sweep
 from llmperf_core.errors import LLMPerfError
-from llmperf_core.judge import Metric, Slo, Verdict
+from llmperf_core.instrument import acalibrate, calibrate
+from llmperf_core.judge import Calibration, Metric, Slo, Verdict
 from llmperf_core.load import Concurrency, ConstantRate, Poisson
 from llmperf_core.results import Run, StageResult, load_run
 from llmperf_core.run import Deadlines, Settings
@@ -13,6 +14,7 @@ from llmperf_core.timeline import Timeline
 from llmperf_core.workload import Fixed, Synthetic
 
 __all__ = [
+    "Calibration",
     "Concurrency",
     "ConstantRate",
     "Deadlines",
@@ -34,8 +36,10 @@ __all__ = [
     "Verdict",
     "__version__",
     "abench",
+    "acalibrate",
     "asweep",
     "bench",
+    "calibrate",
     "load_run",
     "sweep",
     "target_of",
