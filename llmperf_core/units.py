@@ -30,6 +30,11 @@ def ms_from_ns(nanoseconds: float) -> float:
     return nanoseconds / NS_PER_MS
 
 
+def s_from_ms(milliseconds: float) -> float:
+    """Return milliseconds as seconds."""
+    return milliseconds * NS_PER_MS / NS_PER_S
+
+
 def us_from_ns(nanoseconds: float) -> float:
     """Return nanoseconds as microseconds."""
     return nanoseconds / NS_PER_US

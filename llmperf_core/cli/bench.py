@@ -13,6 +13,7 @@ from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, sweep
 from llmperf_core.cli.arguments import header, json_object, limits, numbers, whole_numbers
 from llmperf_core.errors import UsageError
+from llmperf_core.instrument import calibrate
 from llmperf_core.judge import Slo
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
 from llmperf_core.results import Run
@@ -121,6 +122,11 @@ def _define_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--out", metavar="DIR", help="keep the run in this folder")
     group.add_argument("--json", action="store_true", help="print one JSON document")
+    group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="first measure how wrong the measuring is here, at the largest load (under 30 s)",
+    )
     group.add_argument("--quiet", action="store_true", help="show no progress")
     group.add_argument(
         "--in-process", action="store_true", help="measure in this process, not in one of its own"
@@ -129,14 +135,15 @@ def _define_output(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Measure, print, and say by the status whether the numbers can be used."""
+    target, loads = target_of(given.target, checked(_options, given)), checked(_loads, given)
+    workload, slo = checked(_workload, given), checked(_slo, given)
+    settings = checked(_settings, given)
+    if given.calibrate:
+        largest = max(loads, key=lambda load: load.value)
+        calibration = calibrate(largest, output_tokens=given.output_tokens, settings=settings)
+        settings = attrs.evolve(settings, calibration=calibration)
     try:
-        done = sweep(
-            target_of(given.target, _checked(_options, given)),
-            _checked(_loads, given),
-            workload=_checked(_workload, given),
-            slo=_checked(_slo, given),
-            settings=_checked(_settings, given),
-        )
+        done = sweep(target, loads, workload=workload, slo=slo, settings=settings)
     except InterruptedRunError as interrupted:
         _print(interrupted.run, given)
         print("llmperf: interrupted; this is what was measured until then", file=sys.stderr)
@@ -145,7 +152,7 @@ def run(given: argparse.Namespace) -> int:
     return int(any(stage.verdict.status == "invalid" for stage in done.stages))
 
 
-def _checked(make: Callable[[argparse.Namespace], T], given: argparse.Namespace) -> T:
+def checked(make: Callable[[argparse.Namespace], T], given: argparse.Namespace) -> T:
     """Return what the arguments say, or raise what a validator objects to as a usage error."""
     try:
         return make(given)
