@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _DEFAULT_LOAD = Concurrency(100)
 _DEFAULT_SETTINGS = Settings()
 _WARMUP_S = 1.0
+_LONGEST_WARMUP_S = 4.0
+"""An open loop has all its streams only when the first answer has ended; this much is waited."""
 _LAG_WINDOW_S = 4.0
 _STARTS_PER_S = 100.0
 """Of the open loop that shows the lag of a closed one: 400 in its window, enough for a p99."""
@@ -305,6 +307,9 @@ class _Player:
         """Have the load played, measure it as stages are measured, and compare."""
         from llmperf_core.testing import ReferenceServer, Script
 
+        tokens, warmup_s = tokens or self.output_tokens, _WARMUP_S
+        if isinstance(load, OpenLoop):
+            warmup_s = max(warmup_s, min(tokens * self.gap_s, _LONGEST_WARMUP_S))
         server = ReferenceServer(
             # Streams that march in step would be one burst every gap.
             script=Script(first_token_s=self.gap_s, gap_s=self.gap_s, scatter=True)
@@ -313,7 +318,7 @@ class _Player:
             self.settings,
             duration_s=window_s,
             requests=None,
-            warmup_s=_WARMUP_S,
+            warmup_s=warmup_s,
             drain_s=0,  # of what is cut off, the tokens that came count
             folder=None,
             calibration=None,
@@ -325,11 +330,11 @@ class _Player:
             job = Job(
                 endpoint=Endpoint(base_url=server.url, codec=Tgi()),
                 load=load,
-                workload=_Numbered(tokens or self.output_tokens),
+                workload=_Numbered(tokens),
                 settings=settings,
                 seed=settings.seed or 0,
             )
-            with self.live.stage(title, _WARMUP_S + window_s) as live:
+            with self.live.stage(title, warmup_s + window_s) as live:
                 listener = Listener(note=timelines.append, report=live.report)
                 observation = await execute(job, listener, anyio.Event())
         if server.truth is None:
