@@ -7,12 +7,14 @@ the ratios between its rows travel to other machines.
 
     python benchmarks/wire.py                  # plain, 100, 200 and 800 streams × 50 events/s
     python benchmarks/wire.py --tls            # over TLS, 100 streams
+    python benchmarks/wire.py --readers c llmperf   # beside the floor, which needs a C compiler
     python benchmarks/wire.py --check          # exit status 1 if a promise of the README is broken
 """
 
 import argparse
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import sys
@@ -37,6 +39,7 @@ from llmperf_core.run.worker import calm_garbage_collection
 from llmperf_core.target import Endpoint, Json, Prompt
 from llmperf_core.testing import ReferenceServer, Script, Truth
 from llmperf_core.timeline import Timeline
+from llmperf_core.wire import stamping
 from llmperf_core.wire.tgi import Tgi
 
 EVENTS_PER_S = 50
@@ -132,8 +135,9 @@ async def read_with_llmperf(load: Load) -> Stamps:
     )
     timelines: list[Timeline] = []
     await measure(job, Listener(note=timelines.append), anyio.Event(), clock=clock)
+    prompts = load.prompts
     return {
-        load.prompts[timeline.index]: (timeline.token_at_ns + zero_ns[0]).tolist()
+        prompts[timeline.index]: (timeline.token_at_ns + zero_ns[0]).tolist()
         for timeline in timelines
     }
 
@@ -182,12 +186,32 @@ async def read_with_aiohttp(load: Load) -> Stamps:
     return found
 
 
+def read_with_c(load: Load) -> Reading:
+    """The floor: what the kernel asks of a program that only takes the bytes and their stamps."""
+    with tempfile.TemporaryDirectory() as folder, stamping():
+        program = str(Path(folder) / "floor")
+        source = str(Path(__file__).with_name("floor.c"))
+        subprocess.run(["cc", "-O2", "-o", program, source], check=True)
+        port = load.url.rpartition(":")[2]
+        said = subprocess.run(
+            [program, port, str(load.streams), str(load.tokens), load.name],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    times, *stamps = said.stdout.decode().splitlines()
+    seconds, cpu_s = map(float, times.split())
+    found = [[int(stamp) for stamp in line.split()] for line in stamps]
+    return Reading(seconds, cpu_s, dict(zip(load.prompts, found, strict=True)))
+
+
 Reader = Callable[[Load], Coroutine[None, None, Stamps]]
 READERS: dict[str, Reader] = {
     "llmperf": read_with_llmperf,
     "httpx aiter_lines": read_with_httpx,
     "aiohttp lines": read_with_aiohttp,
 }
+FLOOR = "c"
+"""Not a reader that one could work with, so it is read only if that is asked for."""
 
 
 async def _all(prompts: list[str], stream: Callable[[str], Coroutine[None, None, None]]) -> None:
@@ -198,6 +222,8 @@ async def _all(prompts: list[str], stream: Callable[[str], Coroutine[None, None,
 
 def read(name: str, load: Load) -> Reading:
     """Run one reader in this process."""
+    if name == FLOOR:
+        return read_with_c(load)
     calm_garbage_collection()
     uvloop.run(READERS[name](evolve(load, streams=1, tokens=WARM_UP, name="warm-up")))
     began_s, cpu_s = time.monotonic(), time.process_time()
@@ -312,7 +338,7 @@ def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--streams", type=int, nargs="+")
-    parser.add_argument("--readers", nargs="+", default=list(READERS), choices=list(READERS))
+    parser.add_argument("--readers", nargs="+", default=list(READERS), choices=[*READERS, FLOOR])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--check", action="store_true")
@@ -324,6 +350,9 @@ def main() -> int:
         name, *load = json.loads(given.reader)
         sys.stdout.buffer.write(msgspec.json.encode(read(name, Load(*load))))
         return 0
+    if FLOOR in given.readers and (given.tls or shutil.which("cc") is None):
+        given.readers.remove(FLOOR)
+        print("without the floor: it needs a C compiler, cc, and speaks no TLS\n")
     print(
         "| reader | streams × events/s | events/s | lost | CPU µs/event "
         "| error p50 µs | p99 | p99.9 | server late p99 |\n|---|---|---|---|---|---|---|---|---|"
