@@ -25,6 +25,7 @@ from llmperf_core.timeline import (
     TokenCount,
 )
 from llmperf_core.units import ns_from_s, s_from_ns
+from llmperf_core.wire.decoding import StreamDecoder
 from llmperf_core.wire.errors import error_text
 from llmperf_core.wire.stamps import Clock
 from llmperf_core.wire.trace import EXTENSION, Trace
@@ -81,9 +82,11 @@ class _Answer:
         arrived_at_ns, read_at_ns, pieces = self.trace.take_pieces()
         self.arrived_at_ns += arrived_at_ns
         self.read_at_ns += read_at_ns
-        feed = self.decoder.feed
+        if isinstance(self.decoder, StreamDecoder):
+            self.decoder.feed_all(pieces, arrived_at_ns)
+            return
         for piece, at_ns in zip(pieces, arrived_at_ns, strict=True):
-            feed(piece, at_ns)
+            self.decoder.feed(piece, at_ns)
 
     def read_lag_ns(self) -> Durations:
         """Return for each token how long it lay in the kernel before it was read."""

@@ -1,6 +1,6 @@
 """The two shapes that an answer comes in: a stream of events, or one whole body."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llmperf_core.errors import DecodeError
 from llmperf_core.target import Reply
@@ -42,6 +42,27 @@ class StreamDecoder:
             self._head += data[: _HEAD_BYTES - len(self._head)]
         for event in events:
             self._take(event, at_ns)
+
+    def feed_all(self, pieces: Sequence[bytes], at_ns: Sequence[int]) -> None:
+        """Take many pieces, each with its instant: as `feed` one after the other, but quicker.
+
+        Raises:
+            DecodeError: the bytes break the protocol; those before are taken.
+        """
+        # The first piece may begin the stream, and the last often holds the end beside an event.
+        middle = slice(1, len(pieces) - 1)
+        if pieces:
+            self.feed(pieces[0], at_ns[0])
+        events = self._events.feed_plain(pieces[middle])
+        if events is None:
+            for piece, arrived_at_ns in zip(pieces[middle], at_ns[middle], strict=True):
+                self.feed(piece, arrived_at_ns)
+        else:
+            self._silent = False
+            for event, arrived_at_ns in zip(events, at_ns[middle], strict=True):
+                self._take(event, arrived_at_ns)
+        if len(pieces) > 1:
+            self.feed(pieces[-1], at_ns[-1])
 
     def finish(self) -> None:
         """Say that the body has ended. One that was cut short leaves `reply.ended` False.

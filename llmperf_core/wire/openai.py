@@ -20,7 +20,8 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
-class _Message(msgspec.Struct):
+# What JSON says has no cycles: `gc=False` keeps each event out of the garbage collector's lists.
+class _Message(msgspec.Struct, gc=False):
     """What a chat answer says: all of it, or what a chunk adds to it."""
 
     content: str | None = None
@@ -40,7 +41,7 @@ class _Message(msgspec.Struct):
         return "".join(given) if given else None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Message | None = None
     message: _Message | None = None
@@ -49,17 +50,17 @@ class _Choice(msgspec.Struct):
     stop_reason: object | msgspec.UnsetType = msgspec.UNSET
 
 
-class _CachedTokens(msgspec.Struct):
+class _CachedTokens(msgspec.Struct, gc=False):
     cached_tokens: _Count | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     prompt_tokens_details: _CachedTokens | None = None
 
 
-class _Timings(msgspec.Struct):
+class _Timings(msgspec.Struct, gc=False):
     """What llama.cpp measured: the prompt, and the decoding after it."""
 
     prompt_ms: _Milliseconds | None = None
@@ -67,7 +68,7 @@ class _Timings(msgspec.Struct):
     predicted_per_token_ms: _Milliseconds | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     """One event of a stream, or a whole answer."""
 
     id: object = None

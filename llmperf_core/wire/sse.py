@@ -1,5 +1,7 @@
 """Server-sent events out of bytes that may be cut anywhere."""
 
+from collections.abc import Sequence
+
 from llmperf_core.errors import DecodeError
 
 MAX_EVENT_BYTES = 1 << 20
@@ -38,29 +40,6 @@ class SseDecoder:
         Raises:
             DecodeError: an event is larger than allowed.
         """
-        # Nearly every piece is one whole event of one line: a server writes a token at a time.
-        if (
-            self._at_rest
-            and piece[:6] == b"data: "
-            and piece.find(b"\n") == len(piece) - 2
-            and piece[-1:] == b"\n"
-            and b"\r" not in piece
-            and len(piece) <= self._max_event_bytes
-        ):
-            return [piece[6:-2]]
-        return self._take(piece)
-
-    @property
-    def unfinished(self) -> bytes:
-        """What has come of an event that no blank line has ended; empty if there is none.
-
-        Its data, then the line that is still open as it came, comments left out.
-        """
-        open_line = b"".join(self._held)
-        pending = self._data if open_line[:1] == b":" else [*self._data, open_line]
-        return b"\n".join(pending).strip()
-
-    def _take(self, piece: bytes) -> list[bytes]:
         if self._skip_lf and piece:
             self._skip_lf = False
             piece = piece.removeprefix(b"\n")
@@ -76,6 +55,39 @@ class SseDecoder:
         self._skip_lf = self._skip_lf or piece[-1:] == b"\r"
         self._at_rest = self._started and not (self._size or self._skip_lf)
         return events
+
+    def feed_plain(self, pieces: Sequence[bytes]) -> list[bytes] | None:
+        """Take pieces that are one event of one line each, and return the data of each.
+
+        So come nearly all, as a server writes a token at a time. Looking at all of them together
+        costs less than half of feeding them one by one.
+
+        Returns:
+            None if they are not so plain: nothing was taken, and they are to be fed.
+        """
+        joined = b"".join(pieces)
+        if (
+            self._at_rest
+            and joined.startswith(b"data:")
+            and joined.count(b"\n\ndata:") == len(pieces) - 1
+            # Each ends in two line ends, and there are no others.
+            and all([piece[-2:] == b"\n\n" for piece in pieces])  # noqa: C419 -- twice as fast
+            and joined.count(b"\n") == 2 * len(pieces)
+            and b"\r" not in joined
+            and len(joined) <= self._max_event_bytes
+        ):
+            return [piece[5:-2].removeprefix(b" ") for piece in pieces]
+        return None
+
+    @property
+    def unfinished(self) -> bytes:
+        """What has come of an event that no blank line has ended; empty if there is none.
+
+        Its data, then the line that is still open as it came, comments left out.
+        """
+        open_line = b"".join(self._held)
+        pending = self._data if open_line[:1] == b":" else [*self._data, open_line]
+        return b"\n".join(pending).strip()
 
     def _hold(self, part: bytes) -> None:
         """Keep a part of a line whose end has not come."""

@@ -29,18 +29,19 @@ _DURATION_HEADERS = {
 _MOST_DIGITS = 15
 
 
-class _Token(msgspec.Struct):
+# What JSON says has no cycles: `gc=False` keeps each event out of the garbage collector's lists.
+class _Token(msgspec.Struct, gc=False):
     text: str
     special: bool = False
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     generated_tokens: _Count | None = None
     input_length: _Count | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     """One event of a stream, or a whole answer."""
 
     token: _Token | None = None

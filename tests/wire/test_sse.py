@@ -77,6 +77,36 @@ def test_an_event_a_piece() -> None:
     assert decoder.feed(usual) == [b"a\n" + one]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "events"),
+    [
+        ([b"data: a\n\n"], [b"a"]),
+        ([b"data: a\n\n", b"data:b\n\n", b"data:  c\n\n", b"data:\n\n"], [b"a", b"b", b" c", b""]),
+        ([], None),
+        ([b"data: a\n\ndata: b\n\n", b"data: c\n\n"], None),
+        ([b"data: a\n\n", b"data: b\n\ndata: c\n\n"], None),
+        ([b"data: a\n", b"\ndata: b\n\n"], None),
+        ([b"data: a\n\n", b"\n\n"], None),
+        ([b"data: a\n\n", b"id: b\n\n"], None),
+        ([b"id: a\n\n", b"data: b\n\n"], None),
+        ([b"data: a\n\n", b"data: b\r\n\n"], None),
+        ([b"data: a\ndata: b\n\n"], None),
+        ([b"data: a\n\n", b"data: b"], None),
+        ([b"data: " + b"x" * 95 + b"\n\n"], None),
+    ],
+)
+def test_plain_pieces(pieces: list[bytes], events: list[bytes] | None) -> None:
+    """Pieces of one event and one line each are taken together, and others not at all."""
+    decoder = SseDecoder(max_event_bytes=100)
+    assert decoder.feed_plain(pieces) is None  # nothing has begun: a mark may come
+    decoder.feed(b":\n\n")
+    assert decoder.feed_plain(pieces) == events
+    assert decoder.feed(b"data: next\n\n") == [b"next"]
+    decoder.feed(b"data: op")
+    assert decoder.feed_plain(pieces) is None
+    assert decoder.feed(b"en\n\n") == [b"open"]
+
+
 @given(wire=tricky_bytes, data=st.data())
 def test_cuts_do_not_matter(wire: bytes, data: st.DataObject) -> None:
     """However the network cuts a stream, the events are those of the whole."""
