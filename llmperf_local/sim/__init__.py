@@ -1,0 +1,18 @@
+"""A simulated TGI: its scheduler on a model of the hardware. Pure: no clock, no IO."""
+
+from llmperf_local.sim.hardware import Hardware
+from llmperf_local.sim.options import Answers, ServerOptions
+from llmperf_local.sim.requests import Ask, Emission, FinishReason, Gauges, Ticket
+from llmperf_local.sim.scheduler import Scheduler
+
+__all__ = [
+    "Answers",
+    "Ask",
+    "Emission",
+    "FinishReason",
+    "Gauges",
+    "Hardware",
+    "Scheduler",
+    "ServerOptions",
+    "Ticket",
+]
