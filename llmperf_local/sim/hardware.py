@@ -27,6 +27,9 @@ class Hardware:
     """What each sequence of the batch adds to a step."""
     decode_per_context_token_ns: float = field(default=0.0, validator=ge(0))
     """What each token that the sequences have in the KV cache adds to a step."""
+    tuning_ns_per_token: float = field(default=0.0, validator=ge(0))
+    """What the first pass of each size adds for each of its tokens, sizes being taken to the
+    nearest power of two: kernels that are tuned when they are first needed, as Triton's are."""
     kv_tokens: int = field(validator=gt(0))
     """Tokens that the KV cache holds."""
     emit_ns: int = field(default=8_000, validator=ge(0))
@@ -52,6 +55,14 @@ class Hardware:
             + context_tokens * self.decode_per_context_token_ns
             + chunk_tokens * NS_PER_S / self.prefill_tokens_per_s
         )
+
+    @staticmethod
+    def tuned_size(tokens: int) -> int:
+        """Return the size for which a pass over so many tokens has its kernels tuned.
+
+        Source: text-generation-inference 1.0.3, `utils/gptq/custom_autotune.py`.
+        """
+        return int(2 ** int(math.log2(tokens) + 0.5))
 
     def with_jitter(self, lasts_ns: int, rng: Random) -> int:
         """Return the time that a pass really takes: log-normal, `lasts_ns` in the mean."""

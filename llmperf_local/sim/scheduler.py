@@ -77,13 +77,19 @@ class Scheduler:
     _left: list[Emission] = field(factory=list, init=False)
     """Left the server, but `advance` has not said so yet."""
     _router_free_at_ns: int = field(default=0, init=False)
+    _tuned_sizes: set[int] = field(factory=set, init=False)
+    _emit_ns: int = field(init=False)
+    _speculate: int = field(init=False)
     _pool: BlockPool = field(init=False)
     _rng: Random = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         tokens = self.options.max_batch_total_tokens or self.hardware.kv_tokens
+        self._emit_ns, self._speculate = self.hardware.emit_ns, self.options.speculate
         self._pool = BlockPool(tokens // self.options.block_size)
         self._rng = Random(self.seed)  # noqa: S311 -- chance, not secrets
+        # TGI warms up with the longest prefill there can be.
+        self._tuned_sizes.add(self.hardware.tuned_size(self._pass_tokens))
 
     @property
     def gauges(self) -> Gauges:
@@ -288,8 +294,17 @@ class Scheduler:
             )
         else:
             lasts_ns = self.hardware.prefill_ns(chunk_tokens)
+        if self.hardware.tuning_ns_per_token:
+            lasts_ns += self._tuning_ns(decoding + chunk_tokens)
         self._pass = sequences
         self._pass_ends_at_ns = at_ns + self.hardware.with_jitter(lasts_ns, self._rng)
+
+    def _tuning_ns(self, tokens: int) -> int:
+        size = self.hardware.tuned_size(tokens)
+        if size in self._tuned_sizes:
+            return 0
+        self._tuned_sizes.add(size)
+        return round(size * self.hardware.tuning_ns_per_token)
 
     def _end_pass(self, sequences: list[_Sequence], at_ns: int) -> None:
         self._pass = []
@@ -314,15 +329,16 @@ class Scheduler:
         if ticket.ended_at_ns is not None:  # its client has gone
             sequence.done = True
             return True
-        if self.options.speculate and sequence.computed:
-            tokens += self.options.answers.draw_accepted(self.options.speculate, sequence.rng)
+        if self._speculate and sequence.computed:
+            tokens += self.options.answers.draw_accepted(self._speculate, sequence.rng)
             tokens = min(tokens, sequence.length - sequence.computed)
         sequence.computed += tokens
         self._context_tokens += tokens
-        sequence.done = sequence.computed == sequence.length
-        leaves_at_ns = max(at_ns, self._router_free_at_ns)
-        self._router_free_at_ns = leaves_at_ns + tokens * self.hardware.emit_ns
-        self._leaving.append(
-            Emission(ticket, leaves_at_ns, tokens, sequence.reason if sequence.done else None)
-        )
-        return sequence.done
+        leaves_at_ns = max(at_ns, self._router_free_at_ns)  # one event after the other
+        self._router_free_at_ns = leaves_at_ns + tokens * self._emit_ns
+        if sequence.computed < sequence.length:
+            self._leaving.append(Emission(ticket, leaves_at_ns, tokens, None))
+            return False
+        self._leaving.append(Emission(ticket, leaves_at_ns, tokens, sequence.reason))
+        sequence.done = True
+        return True

@@ -106,6 +106,12 @@ class _Run:
     """By the id of the ticket."""
     _plan: Iterator[int] = field(init=False)
     """The instants of an open loop that lie ahead."""
+    _there_ns: int = field(init=False)
+    _back_ns: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._there_ns = self.stage.overhead_ns // 2
+        self._back_ns = self.stage.overhead_ns - self._there_ns
 
     def play(self) -> None:
         """Play the whole stage."""
@@ -150,12 +156,7 @@ class _Run:
             return
         flight = _Flight(self._started, ask, due_at_ns, at_ns)
         self._started += 1
-        there_at_ns = at_ns + self.stage.overhead_ns // 2
-        heapq.heappush(self._arriving, (there_at_ns, flight.index, flight))
-
-    @property
-    def _back_ns(self) -> int:
-        return self.stage.overhead_ns - self.stage.overhead_ns // 2
+        heapq.heappush(self._arriving, (at_ns + self._there_ns, flight.index, flight))
 
     def _arrive(self, flight: _Flight, at_ns: int) -> None:
         if flight.due_at_ns is not None:
@@ -171,9 +172,10 @@ class _Run:
         flight = self._running[emission.ticket.id]
         at_ns = emission.at_ns + self._back_ns
         flight.token_at_ns.append(at_ns)
-        for _ in range(emission.tokens - 1):
-            at_ns += self.scheduler.hardware.emit_ns
-            flight.token_at_ns.append(at_ns)
+        if emission.tokens > 1:
+            for _ in range(emission.tokens - 1):
+                at_ns += self.scheduler.hardware.emit_ns
+                flight.token_at_ns.append(at_ns)
         if emission.finish_reason is not None:
             del self._running[emission.ticket.id]
             self._end(flight, at_ns, Completed(emission.finish_reason))
