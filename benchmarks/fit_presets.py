@@ -149,16 +149,15 @@ class Deployment:
 
         A user alone sees a decode step, and half of what more users wait for is larger batches. In
         each run of a GPTQ deployment, and in no other, some request takes seconds more than most:
-        its pass is the first of its size. What of that was tuning is tried at two shares.
+        its pass is the first of its size. What of that was tuning is tried at three shares.
         """
         alone = self.rows[LOADS[0]]
         growth = (self.rows[LOADS[-1]].ms_per_token - alone.ms_per_token) / LOADS[-1]
         guess = [0.95 * alone.ms_per_token, growth / 2, 0.95 * alone.ms_per_token]
         stall_ms = alone.longest_inference_ms - alone.inference_ms
         size = Hardware.tuned_size(max(PROMPT_TOKENS[: alone.requests]))
-        tunings = (
-            [[]] if self.quantization == "none" else [[stall_ms / size], [stall_ms / size / 2]]
-        )
+        shares = [] if self.quantization == "none" else [1.0, 0.5, 0.25]
+        tunings = [[share * stall_ms / size] for share in shares] or [[]]
         return [
             np.log([*(np.array(guess) * NS_PER_MS), 2000.0, *(np.array(tuning) * NS_PER_MS)])
             for tuning in tunings
