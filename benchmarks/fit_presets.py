@@ -148,8 +148,8 @@ class Deployment:
         """Return where to begin.
 
         A user alone sees a decode step, and half of what more users wait for is larger batches. In
-        each run of a GPTQ deployment, and in no other, some request takes seconds more than most:
-        its pass is the first of its size. What of that was tuning is tried at three shares.
+        each run of a GPTQ deployment some request takes seconds more than most: its pass is the
+        first of its size. What of that was tuning is tried at three shares.
         """
         alone = self.rows[LOADS[0]]
         growth = (self.rows[LOADS[-1]].ms_per_token - alone.ms_per_token) / LOADS[-1]
@@ -184,6 +184,7 @@ class Deployment:
         )
 
 
+# The bounds of what is fitted: of the durations in nanoseconds, of the prefill rate in tokens/s.
 LOWEST = np.log([1e6, 1e3, 1e6, 50, 1e3])
 HIGHEST = np.log([1e9, 1e9, 1e9, 50_000, 1e9])
 

@@ -1,4 +1,4 @@
-"""A simulated TGI: its scheduler on a model of the hardware. Pure: no clock, no IO."""
+"""A simulated TGI: its scheduler, on a model of the hardware."""
 
 from llmperf_local.sim.hardware import Hardware
 from llmperf_local.sim.options import Answers, ServerOptions
