@@ -1,5 +1,31 @@
 """Known truth to check an instrument against: servers that say when they sent what."""
 
-from llmperf_core.testing.reference import ReferenceServer, Script, SendError, Truth
+from llmperf_core.testing.dialects import (
+    DIALECTS,
+    EVENT_STREAM,
+    OPENAI_CHAT,
+    OPENAI_COMPLETIONS,
+    TGI,
+    TGI_2_0,
+    Dialect,
+)
+from llmperf_core.testing.faults import FAULTS, Fault, fault_schedule
+from llmperf_core.testing.reference import Played, ReferenceServer, Script, SendError, Truth
 
-__all__ = ["ReferenceServer", "Script", "SendError", "Truth"]
+__all__ = [
+    "DIALECTS",
+    "EVENT_STREAM",
+    "FAULTS",
+    "OPENAI_CHAT",
+    "OPENAI_COMPLETIONS",
+    "TGI",
+    "TGI_2_0",
+    "Dialect",
+    "Fault",
+    "Played",
+    "ReferenceServer",
+    "Script",
+    "SendError",
+    "Truth",
+    "fault_schedule",
+]
