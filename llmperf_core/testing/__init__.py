@@ -10,7 +10,14 @@ from llmperf_core.testing.dialects import (
     Dialect,
 )
 from llmperf_core.testing.faults import FAULTS, Fault, fault_schedule
-from llmperf_core.testing.reference import Played, ReferenceServer, Script, SendError, Truth
+from llmperf_core.testing.reference import (
+    FaultPlan,
+    Played,
+    ReferenceServer,
+    Script,
+    SendError,
+    Truth,
+)
 
 __all__ = [
     "DIALECTS",
@@ -22,6 +29,7 @@ __all__ = [
     "TGI_2_0",
     "Dialect",
     "Fault",
+    "FaultPlan",
     "Played",
     "ReferenceServer",
     "Script",
