@@ -115,7 +115,7 @@ class Answer:
         """Yield a response with these events whose body goes on."""
         yield Move(0, just(self.head()))
         for event in events:
-            yield event._replace(data=self._chunked(event.data))
+            yield Move(event.after_ns, self._chunked(event.data), event.tokens)
 
     def framed(self, events: Iterable[Move]) -> Moves:
         """Yield a whole response with these events; the last comes with the body's end."""
@@ -129,6 +129,8 @@ class Answer:
 
     def _chunked(self, data: Data) -> Data:
         wrap = self.dialect.wrap
+        if wrap is bytes:  # nothing to pack: this is done for every token
+            return lambda now_ns: chunk(data(now_ns))
         return lambda now_ns: chunk(wrap(data(now_ns)))
 
     def _scripted(self, text: bytes) -> Moves:

@@ -1,7 +1,7 @@
 """What can go wrong with an answer, by name, and the outcome that the protocols warrant for it."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from attrs import field, frozen
@@ -26,7 +26,7 @@ class Fault:
     """What the server does."""
     outcome: str = field(kw_only=True)
     """What the protocols warrant: `completed`, or the name of the failure."""
-    protocols: Sequence[str] | None = field(default=None, kw_only=True)
+    protocols: tuple[str, ...] | None = field(default=None, kw_only=True)
     """Only of these; None is any."""
     countable: bool = field(default=True, kw_only=True)
     """Whether a client that reads on gets exactly the tokens that the server says it sent."""
