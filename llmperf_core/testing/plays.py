@@ -137,7 +137,7 @@ def too_long(answer: Answer) -> Moves:
 def too_short(answer: Answer) -> Moves:
     """Announce a shorter body than comes: it ends within an event."""
     # All but the last byte of the last token but one: what comes after it is not of this answer.
-    head, moves = _with_length(answer, lambda body: sum(map(len, body[:-1])) - 3)
+    head, moves = _with_length(answer, lambda body: max(0, sum(map(len, body[:-1])) - 3))
     yield Move(0, just(head))
     for move in moves[:-2]:
         yield move

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmperf_core.testing import DIALECTS, FAULTS, Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-_ONLY = {
+_ONLY: dict[tuple[str, ...] | None, str] = {
     None: "",
     ("openai-chat", "openai-completions"): " (OpenAI)",
     ("openai-chat",): " (OpenAI chat)",
