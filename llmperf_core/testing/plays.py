@@ -120,7 +120,7 @@ def _with_length(
     now_ns = time.monotonic_ns()
     moves = [
         event._replace(data=just(answer.dialect.wrap(event.data(now_ns))))
-        for event in evolve(answer, tokens=max(2, answer.tokens)).events()
+        for event in answer.events()
     ]
     length = announced([move.data(now_ns) for move in moves])
     return answer.head(b"content-length: %d" % length), moves
@@ -136,8 +136,9 @@ def too_long(answer: Answer) -> Moves:
 
 def too_short(answer: Answer) -> Moves:
     """Announce a shorter body than comes: it ends within an event."""
-    # All but the last byte of the last token but one: what comes after it is not of this answer.
-    head, moves = _with_length(answer, lambda body: max(0, sum(map(len, body[:-1])) - 3))
+    # What is announced ends within the last event but one: neither that one nor the last counts.
+    longer = evolve(answer, tokens=max(2, answer.tokens))
+    head, moves = _with_length(longer, lambda body: max(0, sum(map(len, body[:-1])) - 3))
     yield Move(0, just(head))
     for move in moves[:-2]:
         yield move
