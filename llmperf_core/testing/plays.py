@@ -66,11 +66,11 @@ def half(answer: Answer) -> Moves:
     return answer.begun(some(answer))
 
 
-def half_and(event: bytes, tokens: int = 0) -> Play:
+def half_and(event: bytes) -> Play:
     """Return a play whose body is half of the tokens and then this event."""
 
     def play(answer: Answer) -> Moves:
-        return answer.framed([*some(answer), Move(answer.gap_ns, just(event), tokens)])
+        return answer.framed([*some(answer), Move(answer.gap_ns, just(event))])
 
     return play
 
