@@ -3,6 +3,7 @@
 from llmperf_core._version import __version__
 from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, abench, asweep, bench, sweep
+from llmperf_core.comparison import Comparison, compare, detectable
 from llmperf_core.errors import LLMPerfError
 from llmperf_core.instrument import acalibrate, calibrate
 from llmperf_core.judge import Calibration, Metric, Slo, Verdict
@@ -15,6 +16,7 @@ from llmperf_core.workload import Fixed, Synthetic
 
 __all__ = [
     "Calibration",
+    "Comparison",
     "Concurrency",
     "ConstantRate",
     "Deadlines",
@@ -40,6 +42,8 @@ __all__ = [
     "asweep",
     "bench",
     "calibrate",
+    "compare",
+    "detectable",
     "load_run",
     "sweep",
     "target_of",

@@ -3,7 +3,9 @@
     LLMPerfError
     ├── UsageError                  the caller asked for something that cannot be   (exit status 2)
     │   ├── TargetUrlError          the target is not one that a backend understands
-    │   └── MissingExtraError       an optional dependency is not installed
+    │   ├── MissingExtraError       an optional dependency is not installed
+    │   ├── UnlikeRunsError         what is to be compared differs in what must be alike
+    │   └── ImportFileError         a file of another tool is not what it is said to be
     ├── TargetError                 the target could not be brought up or reached   (exit status 3)
     │   ├── UnreachableError        nothing answers there
     │   ├── RefusedByServerError    it answers, but not to us: 401, 403, 404, 429, 5xx
@@ -17,6 +19,7 @@
 Every message says what happened, with which value, and what to do.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,6 +59,32 @@ class MissingExtraError(UsageError):
             f"run: pip install 'llmperf-toolkit[{extra}]'"
         )
         self.extra, self.module = extra, module
+
+
+class UnlikeRunsError(UsageError):
+    """What is to be compared differs in what must be alike."""
+
+    differences: Mapping[str, tuple[str, str]]
+
+    def __init__(self, differences: Mapping[str, tuple[str, str]]) -> None:
+        said = "; ".join(f"{name} ({a} against {b})" for name, (a, b) in differences.items())
+        super().__init__(
+            f"these cannot be compared, as they differ in {said}; to compare them all the same, "
+            f"allow it: --allow-differences {','.join(differences)}"
+        )
+        self.differences = differences
+
+
+class ImportFileError(UsageError):
+    """A file of another tool is not what it is said to be, or is damaged."""
+
+    path: Path
+    format: str
+    reason: str
+
+    def __init__(self, path: Path | str, format: str, reason: str) -> None:  # noqa: A002
+        super().__init__(f"{str(path)!r} cannot be imported as {format}: {reason}")
+        self.path, self.format, self.reason = Path(path), format, reason
 
 
 class TargetError(LLMPerfError):

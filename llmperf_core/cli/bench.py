@@ -1,7 +1,6 @@
 """`llmperf bench`: measure a target under one load or several."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import attrs
 from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, sweep
 from llmperf_core.cli.arguments import header, json_object, limits, numbers, whole_numbers
+from llmperf_core.cli.output import console, print_json
 from llmperf_core.errors import UsageError
 from llmperf_core.instrument import calibrate
 from llmperf_core.judge import Slo
@@ -29,7 +29,6 @@ _EXAMPLES = """examples:
   llmperf bench https://api.example.com --api-key-env API_KEY --model NAME --json
 """
 _DEFAULTS = Settings()
-_ALL_COLUMNS = 120
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -162,13 +161,9 @@ def checked(make: Callable[[argparse.Namespace], T], given: argparse.Namespace) 
 
 def _print(done: Run, given: argparse.Namespace) -> None:
     if given.json:
-        print(json.dumps(done.to_dict(), indent=2, ensure_ascii=False))
+        print_json(done.to_dict())
         return
-    from rich.console import Console
-
-    # A file or a pipe has no width: all columns go there. COLUMNS says otherwise if it is set.
-    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    render(done.view, Console(width=None if narrow else _ALL_COLUMNS))
+    render(done.view, console())
     if given.out:
         print(f"\nkept in {os.fspath(given.out)}")
 

@@ -1,7 +1,7 @@
 """Read the command line, run the command, and turn what is raised into one line and a status.
 
-Exit status: 0 done, 1 a verdict is invalid, a calibration degraded or measuring failed, 2 usage, 3
-the target could not be brought up or reached, 130 interrupted.
+Exit status: 0 done, 1 a verdict is invalid, a calibration degraded, a gate not passed or measuring
+failed, 2 usage, 3 the target could not be brought up or reached, 130 interrupted.
 """
 
 import argparse
@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from llmperf_core._version import __version__
-from llmperf_core.cli import bench, calibrate, targets
+from llmperf_core.cli import bench, calibrate, compare, targets
 from llmperf_core.errors import LLMPerfError
 
 INTERRUPTED = 130
 _COMMANDS = {
     "bench": (bench, "measure a target under a load, or under several"),
     "calibrate": (calibrate, "measure how wrong the measuring is on this host"),
+    "compare": (compare, "say whether a run is better or worse than another"),
     "targets": (targets, "list what can be measured"),
 }
 

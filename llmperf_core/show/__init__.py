@@ -1,19 +1,36 @@
 """How a run is read: the JSON document, the terminal's table, the notebook's HTML."""
 
 from llmperf_core.show.calibration import calibration_document, calibration_lines
+from llmperf_core.show.comparison import (
+    ComparisonView,
+    DetectableRow,
+    DetectableView,
+    PairView,
+    comparison_document,
+    detectable_document,
+)
 from llmperf_core.show.document import SCHEMA, run_document, stage_document
-from llmperf_core.show.html import run_html, stage_html
-from llmperf_core.show.table import render
+from llmperf_core.show.html import comparison_html, run_html, stage_html
+from llmperf_core.show.table import render, render_comparison, render_detectable
 from llmperf_core.show.view import RunView, StageView, load_label
 
 __all__ = [
     "SCHEMA",
+    "ComparisonView",
+    "DetectableRow",
+    "DetectableView",
+    "PairView",
     "RunView",
     "StageView",
     "calibration_document",
     "calibration_lines",
+    "comparison_document",
+    "comparison_html",
+    "detectable_document",
     "load_label",
     "render",
+    "render_comparison",
+    "render_detectable",
     "run_document",
     "run_html",
     "stage_document",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from llmperf_core.show.calibration import calibrated
+from llmperf_core.show.comparison import CHANGE_COLUMNS, ComparisonView, conclusions
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
     Column,
@@ -20,8 +21,17 @@ from llmperf_core.show.view import (
 # Grey that is half transparent, and colours of middling lightness: they can be read on white and
 # on black. Text keeps the notebook's own colour.
 _LINE = "1px solid rgba(128,128,128,.4)"
+_SIMULATED = " · <strong>SIMULATED</strong>"
 _CELL = "padding:.2em .7em;border:none;vertical-align:top"
-_COLOURS = {"valid": "#2e9e5b", "suspect": "#c98a00", "invalid": "#e0443e"}
+_GREEN, _AMBER, _RED = "#2e9e5b", "#c98a00", "#e0443e"
+_COLOURS = {
+    "valid": _GREEN,
+    "suspect": _AMBER,
+    "invalid": _RED,
+    "better": _GREEN,
+    "cannot tell": _AMBER,
+    "worse": _RED,
+}
 
 
 def run_html(view: RunView) -> str:
@@ -31,7 +41,7 @@ def run_html(view: RunView) -> str:
     """
     heading = f"<strong>{escape(view.target)}</strong>"
     if view.simulated:
-        heading += " · <strong>SIMULATED</strong>"
+        heading += _SIMULATED
     if view.calibration is not None:
         heading += f"<br>{escape(calibrated(view.calibration))}"
     if len(view.stages) == 1:
@@ -50,6 +60,18 @@ def stage_html(view: StageView) -> str:
     """
     tables = _table(stage_columns([view]), [view]) + _table(METRIC_COLUMNS, measured(view.summary))
     return f"<div>{_notes(view)}{tables}</div>"
+
+
+def comparison_html(view: ComparisonView) -> str:
+    """Return a comparison as an HTML fragment: a table for each load, then what it rests on."""
+    heading = f"<strong>{escape(view.candidate)}</strong> against {escape(view.baseline)}"
+    if view.simulated:
+        heading += _SIMULATED
+    tables = "".join(
+        f"<p>{escape(pair.load)}</p>{_table(CHANGE_COLUMNS, pair.changes)}" for pair in view.pairs
+    )
+    listed = "".join(f"<li>{escape(line)}</li>" for line in conclusions(view))
+    return f"<div><p>{heading}</p>{tables}<ul>{listed}</ul></div>"
 
 
 def _notes(view: StageView) -> str:

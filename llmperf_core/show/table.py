@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmperf_core.show.calibration import calibrated
+from llmperf_core.show.comparison import CHANGE_COLUMNS, DETECTABLE_COLUMNS, conclusions
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
     Row,
@@ -23,9 +24,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from llmperf_core.show.comparison import ComparisonView, DetectableView
     from llmperf_core.show.view import Column, RunView, StageView
 
-_STYLES = {"valid": "green", "suspect": "yellow", "invalid": "bold red"}
+_STYLES = {
+    "valid": "green",
+    "suspect": "yellow",
+    "invalid": "bold red",
+    "better": "green",
+    "cannot tell": "yellow",
+    "worse": "bold red",
+}
 _ENDLESS = 10_000
 
 
@@ -53,6 +62,31 @@ def render(view: RunView, console: Console) -> None:
     for stage in view.stages:
         console.print()
         _print_notes(stage, console)
+
+
+def render_comparison(view: ComparisonView, console: Console) -> None:
+    """Print a comparison: a table for each load, then what it rests on in words."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    heading = Text(f"{view.candidate} against {view.baseline}", style="bold", overflow="fold")
+    if view.simulated:
+        heading.append(" · SIMULATED", style="magenta")
+    console.print(heading)
+    for pair in view.pairs:
+        console.print(Text(f"\n{pair.load}"))
+        _print_table(CHANGE_COLUMNS, pair.changes, console)
+    console.print()
+    for line in conclusions(view):
+        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+
+
+def render_detectable(view: DetectableView, console: Console) -> None:
+    """Print how small a change a comparison would find."""
+    from rich.text import Text
+
+    console.print(Text(view.baseline, style="bold", overflow="fold"))
+    _print_table(DETECTABLE_COLUMNS, view.rows, console)
 
 
 def _print_notes(view: StageView, console: Console) -> None:

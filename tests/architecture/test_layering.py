@@ -13,7 +13,7 @@ CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
 WORDS = {"errors", "units", "timeline", "target"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
-FRONT = {"backends", "benchmark", "instrument", "results"}
+FRONT = {"backends", "benchmark", "comparison", "importers", "instrument", "results"}
 
 # A part of core → the other parts that it may import. `facade` is `llmperf_core` itself.
 ARROWS: dict[str, set[str]] = {
@@ -35,6 +35,8 @@ ARROWS: dict[str, set[str]] = {
     # The library checks itself against the server that `testing` ships, so that stands below it.
     "testing": {*WORDS, *STEPS},
     "instrument": {*WORDS, "load", "wire", "run", "judge", "show", "testing"},
+    "comparison": {*WORDS, "judge", "show", "results"},
+    "importers": {*WORDS, "load", "run", "judge", "results"},
     "facade": {*WORDS, *STEPS, *FRONT},
     "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
     "cli": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
