@@ -5,6 +5,7 @@ from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, abench, asweep, bench, sweep
 from llmperf_core.comparison import Comparison, compare, detectable
 from llmperf_core.errors import LLMPerfError
+from llmperf_core.importers import import_results
 from llmperf_core.instrument import acalibrate, calibrate
 from llmperf_core.judge import Calibration, Metric, Slo, Verdict
 from llmperf_core.load import Concurrency, ConstantRate, Poisson
@@ -44,6 +45,7 @@ __all__ = [
     "calibrate",
     "compare",
     "detectable",
+    "import_results",
     "load_run",
     "sweep",
     "target_of",

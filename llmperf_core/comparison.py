@@ -9,6 +9,7 @@ from attrs import frozen
 from llmperf_core import show
 from llmperf_core.errors import UnlikeRunsError, UsageError
 from llmperf_core.judge import (
+    COMPARED,
     MARGIN,
     Estimates,
     Outcome,
@@ -164,6 +165,7 @@ _DIFFERENCES: Mapping[str, Callable[[StageResult], Json]] = {
     "model": lambda stage: stage.spec.endpoint.get("model"),
     "stream": lambda stage: stage.spec.endpoint.get("stream"),
     "simulated": lambda stage: stage.spec.simulated,
+    "tool": lambda stage: "llmperf" if stage.spec.source is None else stage.spec.source.format,
     "stamps": lambda stage: stage.summary.stamps,
     "counted_by": lambda stage: stage.summary.tokens.counted_by,
 }
@@ -254,9 +256,11 @@ def _estimates(side: Sequence[StageResult]) -> Estimates:
 
 
 def _of_stage(stage: StageResult) -> Estimates:
-    if not stage.timelines:
+    source = stage.spec.source
+    if stage.aggregate is not None:
         return estimate_from(stage.summary)
-    return estimate(stage.timelines, stage.observation.window, slo=stage.spec.slo)
+    metrics = [m for m in COMPARED if source is None or m.name in source.metrics]
+    return estimate(stage.timelines, stage.summary.window, metrics=metrics, slo=stage.spec.slo)
 
 
 def _judged(pairs: Sequence[tuple[str, Sequence[Estimates]]], margin: float) -> list[show.PairView]:

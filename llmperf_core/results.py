@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from attrs import evolve, frozen
+from attrs import asdict, evolve, frozen
 
 from llmperf_core import show
+from llmperf_core.errors import UsageError
 from llmperf_core.judge import (
     CHECKS,
+    METRICS,
+    Aggregate,
     MetricSummary,
     Slo,
     Summary,
@@ -19,10 +22,18 @@ from llmperf_core.judge import (
     record_all,
     samples,
     summarize,
+    summary_of,
     write_log,
 )
 from llmperf_core.load import LoadProfile
-from llmperf_core.run.folder import RunFolder, RunSpec, StageFolder, json_file, read_run
+from llmperf_core.run.folder import (
+    RunFolder,
+    RunSpec,
+    StageFolder,
+    StoredStage,
+    json_file,
+    read_run,
+)
 from llmperf_core.target import Json
 from llmperf_core.timeline import Observation, Timeline
 
@@ -45,6 +56,8 @@ class StageResult:
     verdict: Verdict
     spec: RunSpec
     """What was run, and with what."""
+    aggregate: Aggregate | None = None
+    """What another tool said of the stage, where it kept no requests."""
 
     @classmethod
     def of(
@@ -58,20 +71,44 @@ class StageResult:
         """Judge what was measured."""
         # Neighbours depend on each other: those in the order of starting, not in that of ending.
         started = sorted(timelines, key=lambda timeline: timeline.index)
-        summary = summarize(started, observation, load=load, slo=spec.slo)
-        calibration = spec.settings.calibration
-        checks = CHECKS if calibration is None else (*CHECKS, as_calibrated(calibration))
+        source = spec.source
+        metrics = METRICS if source is None else source.measured
+        summary = summarize(started, observation, load=load, slo=spec.slo, metrics=metrics)
+        if source is not None:
+            summary = source.limited(summary)
         return cls(
             load=load,
             timelines=timelines,
             observation=observation,
             summary=summary,
-            verdict=judge(summary, observation, checks=checks),
+            verdict=_verdict(summary, observation, spec),
             spec=spec,
         )
 
+    @classmethod
+    def of_aggregate(
+        cls, aggregate: Aggregate, observation: Observation, *, load: LoadProfile, spec: RunSpec
+    ) -> Self:
+        """Judge what is known of a stage of which no request is."""
+        summary = summary_of(aggregate, observation, load=load)
+        return cls(
+            load=load,
+            timelines=(),
+            observation=observation,
+            summary=summary,
+            verdict=_verdict(summary, observation, spec),
+            spec=spec,
+            aggregate=aggregate,
+        )
+
     def under(self, slo: Slo) -> Self:
-        """Return the same measurement with its goodput under other limits."""
+        """Return the same measurement with its goodput under other limits.
+
+        Raises:
+            UsageError: only figures are known of it, and no requests.
+        """
+        if self.aggregate is not None:
+            raise UsageError("only figures of this stage were imported: it has no goodput")
         spec = evolve(self.spec, slo=slo)
         return self.of(self.timelines, self.observation, load=self.load, spec=spec)
 
@@ -98,10 +135,15 @@ class StageResult:
     def finish(self, folder: StageFolder) -> None:
         """Write into its folder what was made of the measurement."""
         log = io.StringIO()
-        inside = samples(self.timelines, self.observation.window)
-        write_log(log, record_all(inside), window=self.observation.window)
-        summary = json_file(self.to_dict())
-        files = {"summary.json": summary, "histograms.hlog": log.getvalue().encode()}
+        files = {"summary.json": json_file(self.to_dict())}
+        if self.aggregate is not None:
+            files["aggregate.json"] = json_file(asdict(self.aggregate))
+        else:
+            source, window = self.spec.source, self.observation.window
+            metrics = METRICS if source is None else source.measured
+            recorded = record_all(samples(self.timelines, window), metrics)
+            write_log(log, recorded, window=window)
+            files["histograms.hlog"] = log.getvalue().encode()
         folder.finish(self.observation, files)
 
     def __repr__(self) -> str:
@@ -159,6 +201,24 @@ class Run:
         return show.run_html(self.view)
 
 
+def _verdict(summary: Summary, observation: Observation, spec: RunSpec) -> Verdict:
+    calibration, source = spec.settings.calibration, spec.source
+    checks = [
+        *CHECKS,
+        *([] if calibration is None else [as_calibrated(calibration)]),
+        *([] if source is None else [source.check]),
+    ]
+    return judge(summary, observation, checks=checks)
+
+
+def _read_back(stage: StoredStage, spec: RunSpec) -> StageResult:
+    if stage.aggregate is not None:
+        return StageResult.of_aggregate(
+            stage.aggregate, stage.observation, load=stage.load, spec=spec
+        )
+    return StageResult.of(stage.timelines, stage.observation, load=stage.load, spec=spec)
+
+
 def load_run(folder: Path | str) -> Run:
     """Read a run's folder, and judge it anew. A stage that a crash cut off is an interrupted one.
 
@@ -166,8 +226,4 @@ def load_run(folder: Path | str) -> Run:
         StoredRunError: it is no run's folder, of an unknown version, or damaged.
     """
     spec, stored = read_run(Path(folder))
-    stages = (
-        StageResult.of(stage.timelines, stage.observation, load=stage.load, spec=spec)
-        for stage in stored
-    )
-    return Run(spec=spec, stages=tuple(stages))
+    return Run(spec=spec, stages=tuple(_read_back(stage, spec) for stage in stored))

@@ -44,7 +44,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         default=False,
         type=lambda text: text.split(","),
         help="compare what differs in these, or in anything: workload, load, model, stream, "
-        "simulated, stamps, counted_by",
+        "simulated, tool, stamps, counted_by",
     )
     parser.add_argument("--allow-invalid", action="store_true", help="compare invalid stages, too")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

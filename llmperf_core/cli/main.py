@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from llmperf_core._version import __version__
-from llmperf_core.cli import bench, calibrate, compare, targets
+from llmperf_core.cli import bench, calibrate, compare, import_results, targets
 from llmperf_core.errors import LLMPerfError
 
 INTERRUPTED = 130
@@ -20,6 +20,7 @@ _COMMANDS = {
     "bench": (bench, "measure a target under a load, or under several"),
     "calibrate": (calibrate, "measure how wrong the measuring is on this host"),
     "compare": (compare, "say whether a run is better or worse than another"),
+    "import": (import_results, "read the results of another tool"),
     "targets": (targets, "list what can be measured"),
 }
 

@@ -1,5 +1,6 @@
 """What timelines mean. Pure: no IO, no clock, so a stored run can be judged again."""
 
+from llmperf_core.judge.aggregate import Aggregate, MetricFigures, summary_of
 from llmperf_core.judge.calibration import Calibration, Spread, as_calibrated
 from llmperf_core.judge.comparison import (
     MARGIN,
@@ -11,6 +12,7 @@ from llmperf_core.judge.comparison import (
     smallest_detectable,
 )
 from llmperf_core.judge.estimate import (
+    COMPARED,
     Estimate,
     Estimates,
     Figure,
@@ -37,6 +39,7 @@ from llmperf_core.judge.metrics import (
 from llmperf_core.judge.quantity import Quantity
 from llmperf_core.judge.recorder import Recorder, read_log, record_all, write_log
 from llmperf_core.judge.slo import Slo
+from llmperf_core.judge.source import Source
 from llmperf_core.judge.summary import (
     ConnectionCounts,
     MetricSummary,
@@ -50,6 +53,7 @@ from llmperf_core.judge.verdict import CHECKS, Check, Evidence, Reason, Verdict,
 
 __all__ = [
     "CHECKS",
+    "COMPARED",
     "CONNECT",
     "E2E",
     "ITL",
@@ -62,6 +66,7 @@ __all__ = [
     "TIME_PER_TOKEN",
     "TPOT",
     "TTFT",
+    "Aggregate",
     "Calibration",
     "Change",
     "Check",
@@ -71,6 +76,7 @@ __all__ = [
     "Evidence",
     "Figure",
     "Metric",
+    "MetricFigures",
     "MetricSummary",
     "Outcome",
     "Quantity",
@@ -78,6 +84,7 @@ __all__ = [
     "Recorder",
     "RequestCounts",
     "Slo",
+    "Source",
     "Spread",
     "Summary",
     "TokenTotals",
@@ -97,5 +104,6 @@ __all__ = [
     "smallest_detectable",
     "summarize",
     "summarize_metric",
+    "summary_of",
     "write_log",
 ]

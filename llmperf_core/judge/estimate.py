@@ -32,6 +32,7 @@ from llmperf_core.judge.quantity import Quantity
 from llmperf_core.judge.slo import Slo
 from llmperf_core.judge.summary import Summary
 from llmperf_core.timeline import Timeline, Window
+from llmperf_core.units import per_second
 
 COMPARED: tuple[Metric, ...] = (TTFT, ITL, TPOT, E2E, TIME_PER_TOKEN)
 """The metrics that say what the server did; the others say what the harness did."""
@@ -121,7 +122,7 @@ def estimate(
 def estimate_from(summary: Summary) -> Estimates:
     """Return the figures of a stage of which only the summary is left: nothing says their spread.
 
-    Only the metrics of `COMPARED` and those that no built-in metric is like are taken.
+    All its metrics are taken: an aggregate holds none of the harness.
     """
     found: dict[Figure, Estimate] = {}
     for measured in summary.metrics.values():
@@ -257,10 +258,13 @@ def _percentile_spread(ordered: Values, percentile: float, error: float) -> floa
 
 
 def _of_rate(figure: Figure, arrivals: rates.Arrivals, window: Window, blocks: int) -> Estimates:
-    quantity = rates.rate(arrivals, window, unit=figure.unit)
-    if quantity is None or not arrivals.at_ns.size:
+    if window.duration_ns <= 0 or not arrivals.at_ns.size:
         return {}
-    counts = rates.counts_by_part(arrivals, window, blocks)
-    mean = float(counts.mean())
-    spread = _ratio_error(counts, np.ones(blocks)) / mean if mean > 0 else None
-    return {figure: _estimate(quantity.value, spread, blocks)}
+    inside = (arrivals.at_ns >= window.open_at_ns) & (arrivals.at_ns < window.close_at_ns)
+    block = (arrivals.at_ns[inside] - window.open_at_ns) * blocks // window.duration_ns
+    counts = np.bincount(block, weights=arrivals.weights[inside], minlength=blocks).astype(
+        np.float64
+    )
+    total = float(counts.sum())
+    spread = _ratio_error(counts, np.ones(blocks)) * blocks / total if total > 0 else None
+    return {figure: _estimate(per_second(total, window.duration_ns), spread, blocks)}

@@ -57,21 +57,16 @@ def rate(arrivals: Arrivals, window: Window, *, unit: str) -> Quantity | None:
     if window.duration_ns <= 0:
         return None
     inside = (arrivals.at_ns >= window.open_at_ns) & (arrivals.at_ns < window.close_at_ns)
-    value = per_second(float(arrivals.weights[inside].sum()), window.duration_ns)
-    if np.count_nonzero(inside) < BATCHES:
+    since_ns = arrivals.at_ns[inside] - window.open_at_ns
+    weights = arrivals.weights[inside]
+    value = per_second(float(weights.sum()), window.duration_ns)
+    if since_ns.size < BATCHES:
         return Quantity(value, unit)
-    counts = counts_by_part(arrivals, window, BATCHES)
+    counts = np.bincount(
+        since_ns * BATCHES // window.duration_ns, weights=weights, minlength=BATCHES
+    )
     low, high = batch_means_interval(counts * BATCHES / s_from_ns(window.duration_ns))
     return Quantity(value, unit, (max(0.0, low), high))
-
-
-def counts_by_part(arrivals: Arrivals, window: Window, parts: int) -> npt.NDArray[np.float64]:
-    """Return how much arrived in each of `parts` equal parts of the window, which has a length."""
-    inside = (arrivals.at_ns >= window.open_at_ns) & (arrivals.at_ns < window.close_at_ns)
-    since_ns = arrivals.at_ns[inside] - window.open_at_ns
-    part = since_ns * parts // window.duration_ns
-    # Of whole numbers where it is empty, whatever the weights are.
-    return np.bincount(part, weights=arrivals.weights[inside], minlength=parts).astype(np.float64)
 
 
 def mean_in_flight(timelines: Iterable[Timeline], window: Window) -> float | None:

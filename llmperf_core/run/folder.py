@@ -6,6 +6,7 @@
         timelines.jsonl               one line a request, written as each ends
         summary.json                  what the lines come to, and what that is worth
         histograms.hlog               every metric as an HdrHistogram, for any tool that reads them
+        aggregate.json                instead of requests, where only figures were imported
 
 `stage.json` and `timelines.jsonl` are the measurement; the other two can be made of them again.
 Every file but the journal is written whole or not at all.
@@ -21,7 +22,7 @@ import msgspec
 from attrs import asdict, evolve, field, frozen
 
 from llmperf_core.errors import StoredRunError
-from llmperf_core.judge import Slo
+from llmperf_core.judge import Aggregate, Slo, Source
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
 from llmperf_core.run.journal import Journal, read_journal
 from llmperf_core.run.settings import Settings
@@ -51,6 +52,8 @@ class RunSpec:
     seed: int = 0
     slo: Slo | None = None
     environment: Mapping[str, Json] = field(factory=dict)
+    source: Source | None = None
+    """Which other tool measured it; None if llmperf did."""
 
 
 class _StoredRun(msgspec.Struct):
@@ -64,6 +67,7 @@ class _StoredRun(msgspec.Struct):
     seed: int = 0
     slo: Slo | None = None
     environment: dict[str, Any] = {}
+    source: Source | None = None
 
 
 @frozen(kw_only=True)
@@ -73,6 +77,8 @@ class StoredStage:
     load: LoadProfile
     timelines: list[Timeline]
     observation: Observation
+    aggregate: Aggregate | None = None
+    """What is known of it where no request is."""
 
 
 class RunFolder:
@@ -179,8 +185,18 @@ def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
     return StoredStage(
         load=load,
         timelines=timelines,
+        aggregate=_read_aggregate(path / "aggregate.json"),
         observation=observation or _observation_after_crash(timelines, spec.settings),
     )
+
+
+def _read_aggregate(path: Path) -> Aggregate | None:
+    if not path.exists():
+        return None
+    try:
+        return msgspec.convert(_read(path), Aggregate)
+    except msgspec.ValidationError as error:
+        raise StoredRunError(path, f"is damaged: {error}") from error
 
 
 def _observation_after_crash(timelines: list[Timeline], settings: Settings) -> Observation:
