@@ -20,6 +20,7 @@ from llmperf_core.judge.estimate import (
     estimate_from,
     pooled,
 )
+from llmperf_core.judge.counts import ConnectionCounts, RequestCounts, TokenTotals
 from llmperf_core.judge.metrics import (
     CONNECT,
     E2E,
@@ -41,11 +42,8 @@ from llmperf_core.judge.recorder import Recorder, read_log, record_all, write_lo
 from llmperf_core.judge.slo import Slo
 from llmperf_core.judge.source import Source
 from llmperf_core.judge.summary import (
-    ConnectionCounts,
     MetricSummary,
-    RequestCounts,
     Summary,
-    TokenTotals,
     summarize,
     summarize_metric,
 )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from attrs import field, frozen
 from attrs.validators import in_, is_callable, matches_re
 
-from llmperf_core.timeline import Durations, Timeline, Window, int64
+from llmperf_core.timeline import Censored, Durations, Timeline, Window, int64
 from llmperf_core.units import ms_from_ns, s_from_ns, us_from_ns
 
 Values: TypeAlias = npt.NDArray[np.int64]
@@ -48,13 +48,36 @@ class Metric:
     """Take it from requests that failed or were censored too: right for what the harness did, wrong
     for what the server did, as a request that failed quickly was not quick."""
 
+    lasted: Callable[[Timeline], Values] | None = field(default=None, repr=False)
+    """Of a request that was cut off: how long it had lasted by then, if what is measured had not
+    happened yet. None where nothing is known of requests that were cut off."""
+
     def values(self, timeline: Timeline) -> Values:
-        """Return the values of one request: none unless it completed or `every_outcome` is set."""
-        return self.of(timeline) if self.every_outcome or timeline.completed else _NOTHING
+        """Return the values of one request: none unless it completed or `every_outcome` is set.
+
+        What a request had reached before it was cut off counts too, where `lasted` tells it from
+        what it had not.
+        """
+        if self.every_outcome or timeline.completed:
+            return self.of(timeline)
+        reached = (
+            self.lasted is not None and _is_censored(timeline) and not self.cut_off(timeline).size
+        )
+        return self.of(timeline) if reached else _NOTHING
+
+    def cut_off(self, timeline: Timeline) -> Values:
+        """Return how long a censored request had lasted without the value: a bound from below."""
+        if self.lasted is None or not _is_censored(timeline):
+            return _NOTHING
+        return self.lasted(timeline)
 
     def shown(self, value: float) -> float:
         """Return an inner value in `unit`."""
         return _SHOWN.get(self.unit, float)(value)
+
+
+def _is_censored(timeline: Timeline) -> bool:
+    return isinstance(timeline.outcome, Censored)
 
 
 def _one(value_ns: int | None) -> Values:
@@ -71,8 +94,16 @@ def _end_since(at_ns: int | None, timeline: Timeline) -> Values:
     return _one(None if at_ns is None else timeline.ended_at_ns - at_ns)
 
 
+def _without_token_since(at_ns: int | None, timeline: Timeline) -> Values:
+    return _NOTHING if timeline.token_at_ns.size else _end_since(at_ns, timeline)
+
+
 def _ttft(timeline: Timeline) -> Values:
     return _first_token_since(timeline.start_at_ns, timeline)
+
+
+def _ttft_lasted(timeline: Timeline) -> Values:
+    return _without_token_since(timeline.start_at_ns, timeline)
 
 
 def _itl(timeline: Timeline) -> Durations:
@@ -118,6 +149,12 @@ def _service_ttft(timeline: Timeline) -> Values:
     return _first_token_since(timeline.sent_at_ns, timeline)
 
 
+def _service_ttft_lasted(timeline: Timeline) -> Values:
+    if timeline.due_at_ns is None:
+        return _NOTHING
+    return _without_token_since(timeline.sent_at_ns, timeline)
+
+
 def _service_e2e(timeline: Timeline) -> Values:
     return _NOTHING if timeline.due_at_ns is None else _end_since(timeline.sent_at_ns, timeline)
 
@@ -127,7 +164,7 @@ def _connect(timeline: Timeline) -> Values:
     return _one(connection.connect_ns + connection.tls_ns if connection.fresh else None)
 
 
-TTFT = Metric(name="ttft", of=_ttft, description="first token − start")
+TTFT = Metric(name="ttft", of=_ttft, lasted=_ttft_lasted, description="first token − start")
 """Time to the first token that carries content, from due (open loop) or sent (closed loop)."""
 
 ITL = Metric(name="itl", of=_itl, over="tokens", description="each gap between consecutive tokens")
@@ -138,7 +175,7 @@ TPOT = Metric(name="tpot", of=_tpot, description="(last token − first token) �
 """Time per output token, over requests of two tokens and more. Tokens are the events of the stream,
 or the server's own count where that is higher, as an event may carry several."""
 
-E2E = Metric(name="e2e", of=_e2e, description="end − start")
+E2E = Metric(name="e2e", of=_e2e, lasted=_e2e, description="end − start")
 """End to end: from due (open loop) or sent (closed loop) to the last byte."""
 
 TIME_PER_TOKEN = Metric(
@@ -167,11 +204,19 @@ READ_LAG = Metric(
 """How late the program read. Only where the kernel stamped: without its stamp it is not known."""
 
 SERVICE_TTFT = Metric(
-    name="service_ttft", of=_service_ttft, description="first token − sent, open loop only"
+    name="service_ttft",
+    of=_service_ttft,
+    lasted=_service_ttft_lasted,
+    description="first token − sent, open loop only",
 )
 """TTFT without the lag. In a closed loop it would be TTFT again, so it is left out."""
 
-SERVICE_E2E = Metric(name="service_e2e", of=_service_e2e, description="end − sent, open loop only")
+SERVICE_E2E = Metric(
+    name="service_e2e",
+    of=_service_e2e,
+    lasted=_service_e2e,
+    description="end − sent, open loop only",
+)
 """E2E without the lag. In a closed loop it would be E2E again, so it is left out."""
 
 CONNECT = Metric(
@@ -194,17 +239,18 @@ METRICS: tuple[Metric, ...] = (
 """The built-in metrics, in the order in which they are shown."""
 
 
+def began_at_ns(timeline: Timeline) -> int:
+    """Return where a request counts: at its start, or at its end if it was never sent nor due."""
+    start_at_ns = timeline.start_at_ns
+    return timeline.ended_at_ns if start_at_ns is None else start_at_ns
+
+
 def samples(timelines: Iterable[Timeline], window: Window) -> list[Timeline]:
     """Return the requests that started in the window, however late they ended.
 
     A request that was neither planned nor sent counts where it ended.
     """
-    return [
-        timeline
-        for timeline in timelines
-        if (timeline.ended_at_ns if timeline.start_at_ns is None else timeline.start_at_ns)
-        in window
-    ]
+    return [timeline for timeline in timelines if began_at_ns(timeline) in window]
 
 
 def values_by_request(metric: Metric, timelines: Iterable[Timeline]) -> list[Values]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from attrs import frozen
+from attrs import field, frozen
 
 from llmperf_core.judge.intervals import BATCHES, batch_means_interval
 from llmperf_core.judge.quantity import Quantity
@@ -45,7 +45,30 @@ def endings(timelines: Iterable[Timeline]) -> Arrivals:
     return Arrivals(at_ns=at_ns, weights=np.ones(at_ns.size))
 
 
-def rate(arrivals: Arrivals, window: Window, *, unit: str) -> Quantity | None:
+@frozen(kw_only=True, eq=False)
+class Binned:
+    """What arrived in each of `BATCHES` equal parts of a window. Those of chunks can be added."""
+
+    weights: npt.NDArray[np.float64] = field(factory=lambda: np.zeros(BATCHES))
+    arrivals: int = 0
+    """In all parts together, whatever their weights."""
+
+    def __add__(self, other: "Binned") -> "Binned":
+        return Binned(weights=self.weights + other.weights, arrivals=self.arrivals + other.arrivals)
+
+
+def binned(arrivals: Arrivals, window: Window) -> Binned:
+    """Return what arrived in each part of the window; nothing if it has no length."""
+    if window.duration_ns <= 0:
+        return Binned()
+    inside = (arrivals.at_ns >= window.open_at_ns) & (arrivals.at_ns < window.close_at_ns)
+    since_ns = arrivals.at_ns[inside] - window.open_at_ns
+    part = since_ns * BATCHES // window.duration_ns
+    weights = np.bincount(part, weights=arrivals.weights[inside], minlength=BATCHES)
+    return Binned(weights=weights.astype(np.float64), arrivals=since_ns.size)
+
+
+def rate(arrived: Binned, window: Window, *, unit: str) -> Quantity | None:
     """Return how much arrived in the window ÷ its length, per second.
 
     Its interval is that of the means of `BATCHES` equal parts of the window; there is none if
@@ -56,16 +79,10 @@ def rate(arrivals: Arrivals, window: Window, *, unit: str) -> Quantity | None:
     """
     if window.duration_ns <= 0:
         return None
-    inside = (arrivals.at_ns >= window.open_at_ns) & (arrivals.at_ns < window.close_at_ns)
-    since_ns = arrivals.at_ns[inside] - window.open_at_ns
-    weights = arrivals.weights[inside]
-    value = per_second(float(weights.sum()), window.duration_ns)
-    if since_ns.size < BATCHES:
+    value = per_second(float(arrived.weights.sum()), window.duration_ns)
+    if arrived.arrivals < BATCHES:
         return Quantity(value, unit)
-    counts = np.bincount(
-        since_ns * BATCHES // window.duration_ns, weights=weights, minlength=BATCHES
-    )
-    low, high = batch_means_interval(counts * BATCHES / s_from_ns(window.duration_ns))
+    low, high = batch_means_interval(arrived.weights * BATCHES / s_from_ns(window.duration_ns))
     return Quantity(value, unit, (max(0.0, low), high))
 
 
@@ -73,10 +90,32 @@ def mean_in_flight(timelines: Iterable[Timeline], window: Window) -> float | Non
     """Return how many requests were in flight on average: from sent to ended, within the window.
 
     Returns:
-        None if the window has no length.
+        None if the window has no length. Those of chunks can be added.
     """
     if window.duration_ns <= 0:
         return None
-    spans = [(t.sent_at_ns, t.ended_at_ns) for t in timelines if t.sent_at_ns is not None]
-    clipped = np.clip(int64(spans).reshape(-1, 2), window.open_at_ns, window.close_at_ns)
+    spans = _spans(timelines)
+    clipped = np.clip(spans, window.open_at_ns, window.close_at_ns)
     return float((clipped[:, 1] - clipped[:, 0]).sum()) / window.duration_ns
+
+
+def rate_times_stay(timelines: Iterable[Timeline], window: Window) -> float | None:
+    """Return the rate of the requests that ended in the window × their mean time from sent to end.
+
+    In the long run that is `mean_in_flight`, whatever the server and the load are.
+
+    Returns:
+        None if the window has no length. Those of chunks can be added.
+
+    Source: Little, "A proof for the queuing formula L = λW" (1961).
+    """
+    if window.duration_ns <= 0:
+        return None
+    spans = _spans(timelines)
+    ended = (spans[:, 1] >= window.open_at_ns) & (spans[:, 1] < window.close_at_ns)
+    return float((spans[ended, 1] - spans[ended, 0]).sum()) / window.duration_ns
+
+
+def _spans(timelines: Iterable[Timeline]) -> Instants:
+    spans = [(t.sent_at_ns, t.ended_at_ns) for t in timelines if t.sent_at_ns is not None]
+    return int64(spans).reshape(-1, 2)

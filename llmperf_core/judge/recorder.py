@@ -133,6 +133,11 @@ class Recorder:
         value = self._histogram.get_value_from_index(bucket)
         return min(int(self._histogram.get_highest_equivalent_value(value)), self.max_ns)
 
+    def count_up_to(self, value: float) -> int:
+        """Return how many values do not exceed this one, to the 1 in 1,000 that they are known."""
+        bucket = int(_bucket(np.array([max(math.floor(value), 0)]))[0])
+        return int(self._counts[: bucket + 1].sum()) if value >= 0 else 0
+
     def encode(self) -> str:
         """Return the HdrHistogram V2 compressed form in base 64."""
         encoded: bytes = self._histogram.encode()

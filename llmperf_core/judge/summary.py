@@ -1,71 +1,37 @@
 """What a stage's requests come to: counts, rates and distributions. Arrays stay outside."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from attrs import field, frozen
 
 from llmperf_core.judge import rates
-from llmperf_core.judge.intervals import (
-    PERCENTILES,
-    independent_values,
-    percentile_interval,
-    percentile_of,
-    supports,
+from llmperf_core.judge.batches import Batches, Counts
+from llmperf_core.judge.counts import (
+    ConnectionCounts,
+    Part,
+    RequestCounts,
+    StampedBy,
+    TokenTotals,
+    part_of,
+    stamped_by,
+    together,
 )
-from llmperf_core.judge.metrics import METRICS, Metric, Values, samples, values_by_request
+from llmperf_core.judge.intervals import BATCHES, PERCENTILES, supports
+from llmperf_core.judge.metrics import METRICS, Metric, samples, values_by_request
 from llmperf_core.judge.quantity import Interval, Quantity
 from llmperf_core.judge.slo import Slo
+from llmperf_core.judge.steadiness import Drift, Steady, steady
+from llmperf_core.judge.survival import Survival
 from llmperf_core.load import LoadProfile, OpenLoop
-from llmperf_core.timeline import Censored, CountedBy, Failed, Observation, Timeline, Window
+from llmperf_core.timeline import Observation, Timeline, Window
 from llmperf_core.units import s_from_ns
 
-StampedBy: TypeAlias = Literal["kernel", "user", "mixed"]
-"""Who stamped the arrivals of a stage."""
-
-
-@frozen(kw_only=True)
-class RequestCounts:
-    """What became of the requests that started in the window."""
-
-    completed: int
-    failed: int
-    censored: int
-    """Still in flight when the drain ended."""
-    drained: int
-    """Of the completed and failed ones, those that ended after the window had closed."""
-    by_error: Mapping[str, int]
-    """How often each error ended a request, the most frequent first."""
-
-    @property
-    def total(self) -> int:
-        """All requests that started in the window."""
-        return self.completed + self.failed + self.censored
-
-
-@frozen(kw_only=True)
-class TokenTotals:
-    """The tokens of the requests that started in the window and completed."""
-
-    output: int
-    input: int | None
-    """None unless it is known of each of them."""
-    cached: int | None
-    """None unless it is known of each of them."""
-    counted_by: CountedBy | None
-    """`stream` where they were not all counted in one way; None if there are none."""
-
-
-@frozen(kw_only=True)
-class ConnectionCounts:
-    """The connections that the requests which started in the window went over."""
-
-    fresh: int
-    reused: int
-    reopened: int
-    """How often a kept-alive connection had been closed and was replaced."""
+_CHUNK = 5_000
+"""Requests that are held in memory at once, if the timelines come from a journal."""
+_CHANGING = frozenset({"ramp", "steps", "replay"})
+"""Loads that are meant to change: what looks like a warm-up there is the load itself."""
 
 
 @frozen(kw_only=True)
@@ -78,14 +44,18 @@ class MetricSummary:
 
     metric: Metric
     count: int
+    """The values that were seen whole."""
     mean_ns: float | None
     min_ns: int | None
     max_ns: int | None
     percentiles: Mapping[float, float | None]
     """For each of `PERCENTILES`; None where the count cannot support one."""
     ci95: Mapping[float, Interval | None]
-    """The 95 % interval of each. Over tokens and reads it may be None where the percentile is not,
-    as many values of few requests are worth few."""
+    """The 95 % interval of each. It may be None where the percentile is not, as many values that
+    resemble each other are worth few."""
+    censored: int = 0
+    """Values of which only a lower bound is known. Mean, percentiles and intervals are then the
+    estimates of Kaplan and Meier, which count them."""
 
     @property
     def p50(self) -> Quantity | None:
@@ -148,6 +118,11 @@ class Summary:
     """What a stage's requests come to. `summary["ttft"]` is a metric's distribution."""
 
     window: Window
+    """What counts: the planned window without the warm-up that was detected in it."""
+    warmup_detected_ns: int
+    """How much later than planned the window opens."""
+    drift: Drift | None
+    """How E2E changes over the window; None for too few requests or a load that changes."""
     requests: RequestCounts
     tokens: TokenTotals
     metrics: Mapping[str, MetricSummary] = field(repr=False)
@@ -161,6 +136,8 @@ class Summary:
     slo: Slo | None
     mean_in_flight: float | None
     """Requests in flight, on average over the window."""
+    rate_times_stay: float | None
+    """What that should be by Little's law: rate of endings × mean time from sent to end."""
     asked: int | None
     """Requests that an open loop had to start in the window; None in a closed loop."""
     offered: int | None
@@ -195,150 +172,110 @@ def summarize(
     """Return what the requests of a stage come to.
 
     Counts and distributions are of the requests that started in the window, however late they
-    ended; rates are of what arrived in it, whenever its request started.
+    ended; rates are of what arrived in it, whenever its request started. The window opens as
+    planned or, if that is later, where a warm-up is over that the requests show.
 
     Args:
-        timelines: all requests of the stage, in the order of starting, those of the warm-up too.
-        observation: what the harness saw of itself; says what the window is.
+        timelines: all requests of the stage, in any order, those of the warm-up too. They are
+            gone through twice and in chunks, so those of a `StoredTimelines` need little memory.
+        observation: what the harness saw of itself; says what the planned window is.
         load: how the requests were to start.
         slo: what counts as good; None leaves the goodput out.
         metrics: what to measure.
     """
-    everything = list(timelines)
-    window = observation.window
-    inside = samples(everything, window)
-    completed = [t for t in everything if t.completed]
-    asked, offered = _asked_and_offered(inside, window, load)
-    good = None if slo is None else [t for t in completed if slo.met_by(t)]
+    everything = list(timelines) if isinstance(timelines, Iterator) else timelines
+    planned = observation.window
+    settled = steady(everything, planned, constant=load.kind not in _CHANGING)
+    window = settled.window
+    distributions = {metric.name: _Distribution(metric) for metric in metrics}
+    parts = []
+    for chunk in _chunks(everything):
+        inside = samples(chunk, window)
+        parts.append(part_of(chunk, inside, window, slo))
+        for distribution in distributions.values():
+            distribution.add(inside, settled)
+    whole = together(parts or [part_of([], [], window, slo)])
+    asked, offered = _asked_and_offered(whole, window, load)
     return Summary(
         window=window,
-        requests=_requests(inside, window),
-        tokens=_tokens(inside),
-        metrics={metric.name: summarize_metric(metric, inside) for metric in metrics},
-        output_tokens_per_s=_token_rate(everything, window),
-        requests_per_s=_request_rate(everything, completed, window),
-        goodput=None if good is None else _request_rate(everything, good, window),
+        warmup_detected_ns=window.open_at_ns - planned.open_at_ns,
+        drift=settled.drift,
+        requests=whole.requests,
+        tokens=whole.tokens,
+        metrics={name: found.summary() for name, found in distributions.items()},
+        output_tokens_per_s=rates.rate(whole.arrived, window, unit="tok/s") if parts else None,
+        requests_per_s=rates.rate(whole.ended, window, unit="req/s") if parts else None,
+        goodput=rates.rate(whole.good, window, unit="req/s") if parts and slo else None,
         slo=slo,
-        mean_in_flight=rates.mean_in_flight(everything, window) if everything else None,
+        mean_in_flight=whole.mean_in_flight if parts else None,
+        rate_times_stay=whole.rate_times_stay if parts else None,
         asked=asked,
         offered=offered,
-        coalesced_share=_coalesced_share(inside),
-        early_end_share=_early_end_share(inside),
-        connections=_connections(inside),
-        stamps=_stamps(inside),
+        coalesced_share=whole.coalesced.share,
+        early_end_share=whole.early.share,
+        connections=whole.connections,
+        stamps=stamped_by(whole.stamps),
     )
 
 
 def summarize_metric(metric: Metric, timelines: Iterable[Timeline]) -> MetricSummary:
     """Return the distribution of a metric over the requests, which are in the order of starting."""
-    parts = values_by_request(metric, timelines)
-    ordered = np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
-    count = ordered.size
-    percentiles = {
-        p: percentile_of(ordered, p) if supports(count, p) else None for p in PERCENTILES
-    }
-    return MetricSummary(
-        metric=metric,
-        count=count,
-        mean_ns=float(ordered.mean()) if count else None,
-        min_ns=int(ordered[0]) if count else None,
-        max_ns=int(ordered[-1]) if count else None,
-        percentiles=percentiles,
-        ci95={p: _interval(metric, parts, ordered, p) for p in PERCENTILES},
-    )
+    requests = list(timelines)
+    distribution = _Distribution(metric)
+    distribution.take(requests, np.arange(len(requests)) * BATCHES // max(len(requests), 1))
+    return distribution.summary()
 
 
-def _interval(
-    metric: Metric, parts: Sequence[Values], ordered: Values, percentile: float
-) -> Interval | None:
-    if metric.over == "requests" or not supports(ordered.size, percentile):
-        return percentile_interval(ordered, percentile)
-    worth = independent_values(parts, percentile_of(ordered, percentile))
-    return percentile_interval(ordered, percentile, independent=worth)
+def _chunks(timelines: Iterable[Timeline]) -> Iterator[list[Timeline]]:
+    rest = iter(timelines)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
 
 
-def _requests(inside: Sequence[Timeline], window: Window) -> RequestCounts:
-    errors = Counter(t.outcome.error for t in inside if isinstance(t.outcome, Failed))
-    ended = [t for t in inside if not isinstance(t.outcome, Censored)]
-    return RequestCounts(
-        completed=len(ended) - errors.total(),
-        failed=errors.total(),
-        censored=len(inside) - len(ended),
-        drained=sum(t.ended_at_ns >= window.close_at_ns for t in ended),
-        by_error=dict(errors.most_common()),
-    )
+class _Distribution:
+    """A metric's values while they come in."""
 
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._seen = Batches(keep_all=metric.over == "requests")
+        self._cut_off = Batches(keep_all=True)
 
-def _tokens(inside: Sequence[Timeline]) -> TokenTotals:
-    counts = [t.tokens for t in inside if t.completed]
-    counters = {count.counted_by for count in counts}
-    counted_by: CountedBy | None = "stream" if counters else None
-    return TokenTotals(
-        output=sum(count.output for count in counts),
-        input=_sum_if_known([count.input for count in counts]),
-        cached=_sum_if_known([count.cached for count in counts]),
-        counted_by=counters.pop() if len(counters) == 1 else counted_by,
-    )
+    def add(self, inside: Sequence[Timeline], settled: Steady) -> None:
+        self.take(inside, settled.batch_of(inside))
 
+    def take(self, inside: Sequence[Timeline], batch: Counts) -> None:
+        self._seen.add(values_by_request(self._metric, inside), batch)
+        if self._metric.lasted is not None:
+            self._cut_off.add([self._metric.cut_off(t) for t in inside], batch)
 
-def _sum_if_known(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known and len(known) == len(counts) else None
+    def summary(self) -> MetricSummary:
+        seen, extremes = self._seen, self._seen.extremes
+        estimate = self._estimate()
+        known = [p for p in PERCENTILES if supports(seen.count, p)]
+        return MetricSummary(
+            metric=self._metric,
+            count=seen.count,
+            mean_ns=estimate.mean,
+            min_ns=extremes and extremes[0],
+            max_ns=extremes and extremes[1],
+            percentiles={p: estimate.percentile(p) if p in known else None for p in PERCENTILES},
+            ci95={p: estimate.interval(p) if p in known else None for p in PERCENTILES},
+            censored=self._cut_off.count,
+        )
 
-
-def _token_rate(everything: Sequence[Timeline], window: Window) -> Quantity | None:
-    if not everything:
-        return None
-    return rates.rate(rates.token_arrivals(everything), window, unit="tok/s")
-
-
-def _request_rate(
-    everything: Sequence[Timeline], ended: Sequence[Timeline], window: Window
-) -> Quantity | None:
-    if not everything:
-        return None
-    return rates.rate(rates.endings(ended), window, unit="req/s")
+    def _estimate(self) -> Batches | Survival:
+        if not self._cut_off.count or not self._seen.count:
+            return self._seen
+        return Survival(self._seen, self._cut_off)
 
 
 def _asked_and_offered(
-    inside: Sequence[Timeline], window: Window, load: LoadProfile
+    whole: Part, window: Window, load: LoadProfile
 ) -> tuple[int | None, int | None]:
     if not isinstance(load, OpenLoop):
         return None, None
-    due = [t for t in inside if t.due_at_ns is not None]
-    asked = len(due)
+    asked = whole.sent.whole
     if load.kind == "constant":
         # Where chance has no part, the plan itself is known, not only what was begun of it.
         asked = max(asked, int(load.value * s_from_ns(window.duration_ns)))
-    return asked, sum(t.sent_at_ns is not None for t in due)
-
-
-def _coalesced_share(inside: Sequence[Timeline]) -> float | None:
-    tokens = sum(t.token_at_ns.size for t in inside)
-    return sum(t.coalesced for t in inside) / tokens if tokens else None
-
-
-def _early_end_share(inside: Sequence[Timeline]) -> float | None:
-    early = [
-        t.tokens.output < t.asked_tokens
-        for t in inside
-        if t.completed and t.asked_tokens is not None
-    ]
-    return sum(early) / len(early) if early else None
-
-
-def _connections(inside: Sequence[Timeline]) -> ConnectionCounts:
-    sent = [t.connection for t in inside if t.sent_at_ns is not None]
-    fresh = sum(connection.fresh for connection in sent)
-    return ConnectionCounts(
-        fresh=fresh,
-        reused=len(sent) - fresh,
-        reopened=sum(connection.reopened for connection in sent),
-    )
-
-
-def _stamps(inside: Sequence[Timeline]) -> StampedBy | None:
-    stamps = {t.stamps for t in inside if t.token_at_ns.size or t.completed}
-    if len(stamps) > 1:
-        return "mixed"
-    return stamps.pop() if stamps else None
+    return asked, whole.sent.part

@@ -93,10 +93,28 @@ def test_definitions(metric: Metric, closed: list[int], opened: list[int]) -> No
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 @pytest.mark.parametrize("outcome", [Failed("truncated"), Censored()], ids=["failed", "censored"])
 def test_only_completed_requests_have_latencies(metric: Metric, outcome: Outcome) -> None:
-    """A request that did not complete tells how the harness did, and nothing of the server."""
+    """A request that failed tells how the harness did; a censored one, what it had reached, too."""
     broken = made(due=60, outcome=outcome)
     expected = {"lag": [40], "read_lag": [7] * 4}
+    if outcome == Censored():
+        expected |= {"ttft": [290], "service_ttft": [250]}
     assert of(metric, broken) == expected.get(metric.name, [])
+
+
+def test_a_censored_request_bounds_what_it_had_not_reached() -> None:
+    """Cut off after its first token, its E2E was longer; before it, its TTFT was, too."""
+    late, early = (made(due=60, tokens=t, outcome=Censored()) for t in ((350,), ()))
+    bounds = {m.name: (m.cut_off(late).tolist(), m.cut_off(early).tolist()) for m in METRICS}
+    assert {name: both for name, both in bounds.items() if any(both)} == {
+        "ttft": ([], [460]),
+        "e2e": ([460], [460]),
+        "service_ttft": ([], [420]),
+        "service_e2e": ([420], [420]),
+    }
+    assert not any(metric.cut_off(made(due=60)).size for metric in METRICS)
+    closed = made(tokens=(), outcome=Censored())
+    assert not SERVICE_TTFT.cut_off(closed).size
+    assert not SERVICE_E2E.cut_off(closed).size
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

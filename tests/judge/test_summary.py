@@ -83,11 +83,20 @@ def test_distributions_are_those_that_were_made() -> None:
 
 
 def test_a_percentile_carries_its_interval() -> None:
-    """The ranks that enclose the median of 400 are 180 and 221: values 279 and 320 ms."""
+    """Batches that are as alike as these make 400 values worth 800: two ranks 55 apart of them."""
+    mixed = [answer(10_000 + 25 * k, ttft_ms=100 + 173 * k % 400) for k in range(400)]
+    p50 = summary_of(*mixed)["ttft"].p50
+    assert p50 is not None
+    assert p50.ci95 == pytest.approx((299.5 - 13.9, 299.5 + 13.9), abs=0.2)
+    assert repr(p50) == "300 ms [286, 313]"
+
+
+def test_a_trend_widens_the_interval() -> None:
+    """400 values in rising order are worth few: no two of their batches agree on the median."""
     p50 = summary_of(*STAGE)["ttft"].p50
     assert p50 is not None
-    assert p50.ci95 == (279, 320)
-    assert repr(p50) == "300 ms [279, 320]"
+    assert p50.ci95 is not None
+    assert p50.ci95[1] - p50.ci95[0] > 300
 
 
 def test_samples_start_in_the_window_and_may_end_after_it() -> None:
@@ -109,7 +118,7 @@ def test_rates_count_arrivals_and_not_samples() -> None:
 
 
 def test_outcomes_are_counted_and_give_no_latencies() -> None:
-    """Errors by name, the most frequent first; censored apart."""
+    """Errors by name, the most frequent first; of the censored, what they had reached."""
     failed = [
         evolve(answer(11_000), outcome=Failed(e)) for e in ("refused", "http_429", "http_429")
     ]
@@ -119,7 +128,9 @@ def test_outcomes_are_counted_and_give_no_latencies() -> None:
     assert (requests.completed, requests.failed, requests.censored, requests.total) == (1, 3, 1, 5)
     assert list(requests.by_error.items()) == [("http_429", 2), ("refused", 1)]
     assert requests.drained == 0
-    assert (summary["ttft"].count, summary["read_lag"].count) == (1, 25)
+    assert (summary["e2e"].count, summary["e2e"].censored) == (1, 1)
+    assert (summary["ttft"].count, summary["ttft"].censored) == (2, 0)
+    assert (summary["itl"].count, summary["read_lag"].count) == (4, 25)
 
 
 def test_nothing_is_none_and_not_zero() -> None:
@@ -257,9 +268,11 @@ def test_gaps_of_a_single_request_have_percentiles_without_intervals() -> None:
 def test_a_percentile_needs_its_count(
     count: int, read: Callable[[object], Quantity | None]
 ) -> None:
-    """One request fewer than needed: None; as many as needed: a number with an interval."""
-    requests = [answer(10_000 + k % 9_000, ttft_ms=1 + k, tokens=1) for k in range(count + 1)]
+    """One request fewer than needed: None; as many: a number; its interval needs some more."""
+    ttft_ms = np.random.default_rng(count).permutation(4 * (count + 1)) + 1
+    requests = [answer(10_000 + k // 2, ttft_ms=int(t), tokens=1) for k, t in enumerate(ttft_ms)]
     assert read(summary_of(*requests[:count])["ttft"]) is None
+    assert read(summary_of(*requests[: count + 1])["ttft"]) is not None
     found = read(summary_of(*requests)["ttft"])
     assert found is not None
     assert found.ci95 is not None

@@ -115,7 +115,7 @@ def test_intervals_are_shown_for_a_single_stage(stage: Make) -> None:
     lines = printed(RunView("t", [stage()]), 200).splitlines()
     row = next(k for k, line in enumerate(lines) if line.startswith("ttft ms"))
     assert lines[row].split()[2:5] == ["400", "124", "124"]
-    assert lines[row + 1].split()[:2] == ["[122,", "127]"]
+    assert lines[row + 1].split()[:2] == ["[120,", "129]"]
     assert not any(line.startswith(("lag ms", "service_ttft ms")) for line in lines)
 
 
