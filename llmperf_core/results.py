@@ -76,6 +76,10 @@ class StageResult:
         summary = summarize(started, observation, load=load, slo=spec.slo, metrics=metrics)
         if source is not None:
             summary = source.limited(summary)
+        summary = summarize(started, observation, load=load, slo=spec.slo)
+        calibration = spec.settings.calibration
+        checks = CHECKS if calibration is None else (*CHECKS, as_calibrated(calibration))
+        summary = summarize(timelines, observation, load=load, slo=spec.slo)
         return cls(
             load=load,
             timelines=timelines,
@@ -144,6 +148,10 @@ class StageResult:
             recorded = record_all(samples(self.timelines, window), metrics)
             write_log(log, recorded, window=window)
             files["histograms.hlog"] = log.getvalue().encode()
+        window = self.summary.window
+        write_log(log, record_all(samples(self.timelines, window)), window=window)
+        summary = json_file(self.to_dict())
+        files = {"summary.json": summary, "histograms.hlog": log.getvalue().encode()}
         folder.finish(self.observation, files)
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from llmperf_core.judge.metrics import Values
 from llmperf_core.judge.quantity import Interval
+from llmperf_core.judge.student import two_sided_point
 
 PERCENTILES: tuple[float, ...] = (50, 90, 95, 99, 99.9)
 """Those that a summary has."""
@@ -36,9 +37,9 @@ _MOST_WORTH = 2
 """Values that repel each other, as in a closed loop, are worth more than their number; up to this
 many times, for the spread of ten batches may be small by chance."""
 _TAIL = 0.025
+_CHANCE = 2 * _TAIL
 NORMAL_975 = NormalDist().inv_cdf(1 - _TAIL)
 """The 97.5 % point of the normal distribution."""
-_T_OF_FEW = {1: 12.706, 2: 4.303, 3: 3.182}
 # Beyond it the normal approximation is off by less than a rank in a thousand, and an exact sum over
 # all ranks starts to cost milliseconds.
 _EXACT_UP_TO = 100_000
@@ -176,7 +177,7 @@ def independent_values(below: npt.ArrayLike, sizes: npt.ArrayLike) -> int:
     most = int(_MOST_WORTH * total)
     if variance == 0:
         return most
-    narrower = (NORMAL_975 / student_t(batches - 1)) ** 2
+    narrower = (NORMAL_975 / two_sided_point(_CHANCE, batches - 1)) ** 2
     return min(most, int(share * (1 - share) / variance * narrower))
 
 
@@ -210,23 +211,9 @@ def batch_means_interval(values_per_batch: npt.ArrayLike) -> Interval:
     if values.size < LEAST_BATCHES:
         raise ValueError(f"an interval needs at least {LEAST_BATCHES} batches: {values.size}")
     mean = float(values.mean())
-    reach = student_t(values.size - 1) * float(values.std(ddof=1)) / math.sqrt(values.size)
-    return mean - reach, mean + reach
-
-
-def student_t(freedom: int) -> float:
-    """Return the 97.5 % point of Student's t, to 0.3 %.
-
-    Source: Abramowitz, Stegun, "Handbook of Mathematical Functions", 26.7.5, from 4 degrees of
-    freedom on; below, table 26.10.
-    """
-    if freedom in _T_OF_FEW:
-        return _T_OF_FEW[freedom]
-    z, v = NORMAL_975, freedom
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4)
+    reach = (
+        two_sided_point(_CHANCE, values.size - 1)
+        * float(values.std(ddof=1))
+        / math.sqrt(values.size)
     )
+    return mean - reach, mean + reach

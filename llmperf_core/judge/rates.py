@@ -61,11 +61,18 @@ def binned(arrivals: Arrivals, window: Window) -> Binned:
     """Return what arrived in each part of the window; nothing if it has no length."""
     if window.duration_ns <= 0:
         return Binned()
+    weights = counts_by_part(arrivals, window, BATCHES)
+    inside = (arrivals.at_ns >= window.open_at_ns) & (arrivals.at_ns < window.close_at_ns)
+    return Binned(weights=weights, arrivals=int(np.count_nonzero(inside)))
+
+
+def counts_by_part(arrivals: Arrivals, window: Window, parts: int) -> npt.NDArray[np.float64]:
+    """Return how much arrived in each of `parts` equal parts of the window, which has a length."""
     inside = (arrivals.at_ns >= window.open_at_ns) & (arrivals.at_ns < window.close_at_ns)
     since_ns = arrivals.at_ns[inside] - window.open_at_ns
-    part = since_ns * BATCHES // window.duration_ns
-    weights = np.bincount(part, weights=arrivals.weights[inside], minlength=BATCHES)
-    return Binned(weights=weights.astype(np.float64), arrivals=since_ns.size)
+    part = since_ns * parts // window.duration_ns
+    # Of whole numbers where it is empty, whatever the weights are.
+    return np.bincount(part, weights=arrivals.weights[inside], minlength=parts).astype(np.float64)
 
 
 def rate(arrived: Binned, window: Window, *, unit: str) -> Quantity | None:

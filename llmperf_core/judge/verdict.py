@@ -3,6 +3,7 @@
 A check is a pure function of the evidence; `CHECKS` is the list, and a caller may pass another.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
@@ -11,7 +12,7 @@ from attrs import frozen
 from llmperf_core.judge.intervals import least_count
 from llmperf_core.judge.summary import MetricSummary, Summary
 from llmperf_core.timeline import Observation
-from llmperf_core.units import NS_PER_MS, format_duration, format_number
+from llmperf_core.units import NS_PER_MS, format_duration, format_number, s_from_ns
 
 Status: TypeAlias = Literal["valid", "suspect", "invalid"]
 """`valid`: nothing speaks against the numbers. `suspect`: look twice. `invalid`: do not use."""
@@ -33,6 +34,22 @@ LAG_OF_E2E_SUSPECT = 0.10
 """Lag (p99) ÷ E2E (median)."""
 LAG_LEAST_NS = 10 * NS_PER_MS
 """No lag up to this is held against a stage: timers of general-purpose systems are no better."""
+CENSORED_SUSPECT = 0.01
+"""Of the requests: what a deadline cuts off is the tail, so at 1 % a p99 is estimated, not seen."""
+CENSORED_INVALID = 0.50
+"""Then not even the median was seen."""
+EARLY_END_SUSPECT = 0.10
+"""Of the requests with a limit on tokens. Answers that end before it are shorter than asked for,
+so beyond a tenth even the lower percentiles of E2E are those of another workload."""
+DRIFT_CHANCE = 0.01
+"""One steady stage in a hundred has a trend as clear as that."""
+DRIFT_SUSPECT = 0.05
+"""Between the halves of the window, of the mean E2E. A long stage shows smaller ones clearly, and
+they change no decision."""
+LITTLE_SUSPECT = 0.10
+"""Difference ÷ mean in flight, beyond what the window's edges can explain. A window cuts through
+each slot's request at both edges, which is a mean stay at most; the rest is a stage that was not
+steady, or requests that are missing from its record."""
 CPU_SHARE_SUSPECT = 0.80
 """Of one core. The measuring process has one thread; above this, requests wait for it."""
 
@@ -198,6 +215,65 @@ def coalesced(evidence: Evidence) -> Reason | None:
     return Reason("coalesced", detail, status)
 
 
+def censored(evidence: Evidence) -> Reason | None:
+    """Requests were cut off, so the tail is an estimate."""
+    requests = evidence.summary.requests
+    if not requests.censored:
+        return None
+    share = requests.censored_share
+    detail = (
+        f"{_percent(share)} of the requests were still in flight when the waiting ended; TTFT and "
+        "E2E are Kaplan–Meier estimates that count them, TPOT and ITL leave them out"
+    )
+    status = _graded(share, suspect=CENSORED_SUSPECT, invalid=CENSORED_INVALID)
+    return Reason("censored", detail, status)
+
+
+def early_end(evidence: Evidence) -> Reason | None:
+    """Answers were shorter than asked for."""
+    share = evidence.summary.early_end_share
+    if not share:
+        return None
+    detail = (
+        f"{_percent(share)} of the answers ended before their limit on tokens: E2E and requests/s "
+        "are of shorter answers than were asked for"
+    )
+    return Reason("early_end", detail, "suspect" if share > EARLY_END_SUSPECT else "valid")
+
+
+def non_stationary(evidence: Evidence) -> Reason | None:
+    """The window has a trend: its percentiles are of no steady state."""
+    drift = evidence.summary.drift
+    if drift is None or drift.chance >= DRIFT_CHANCE or abs(drift.change) <= DRIFT_SUSPECT:
+        return None
+    direction = "rises" if drift.change > 0 else "falls"
+    detail = (
+        f"E2E {direction} by {_percent(abs(drift.change))} from the first half of the window to "
+        "the second: it has not settled, so measure for longer or with less load"
+    )
+    return Reason("non_stationary", detail)
+
+
+def littles_law(evidence: Evidence) -> Reason | None:
+    """Requests in flight and their rate × time do not fit together."""
+    summary = evidence.summary
+    level, expected = summary.mean_in_flight, summary.rate_times_stay
+    if not level or expected is None:
+        return None
+    # A request's mean time is rate × time ÷ rate.
+    ended = summary.requests_per_s.value if summary.requests_per_s is not None else 0.0
+    stay_s = expected / ended if ended else math.inf
+    at_edges = stay_s / s_from_ns(summary.window.duration_ns)
+    off = abs(level - expected) / level
+    if off <= LITTLE_SUSPECT + at_edges:
+        return None
+    detail = (
+        f"{format_number(level)} requests were in flight on average, but their rate × their time "
+        f"is {format_number(expected)}: the stage was not steady, or its record is not complete"
+    )
+    return Reason("littles_law", detail)
+
+
 def offered_load(evidence: Evidence) -> Reason | None:
     """An open loop sent fewer requests than it was asked for."""
     asked, offered = evidence.summary.asked, evidence.summary.offered
@@ -274,6 +350,10 @@ CHECKS: tuple[Check, ...] = (
     no_completed_request,
     too_few_samples,
     errors,
+    censored,
+    early_end,
+    non_stationary,
+    littles_law,
     read_lag,
     coalesced,
     offered_load,

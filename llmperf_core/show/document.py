@@ -43,6 +43,7 @@ def stage_document(view: StageView) -> dict[str, Json]:
         "window": {
             "open_s": _rounded(s_from_ns(summary.window.open_at_ns)),
             "close_s": _rounded(s_from_ns(summary.window.close_at_ns)),
+            "warmup_detected_s": _rounded(s_from_ns(summary.warmup_detected_ns)),
         },
         "requests": asdict(summary.requests),
         "tokens": asdict(summary.tokens),
@@ -107,6 +108,7 @@ def _metric(metric: MetricSummary) -> dict[str, Json]:
     return {
         "unit": metric.metric.unit,
         "count": metric.count,
+        "censored": metric.censored,
         "mean": _value(metric.mean),
         "min": _value(metric.min),
         "max": _value(metric.max),

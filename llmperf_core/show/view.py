@@ -94,9 +94,13 @@ def in_a_word(view: StageView) -> str:
     requests, tokens = view.summary.requests, view.summary.tokens
     parts = [f"{requests.completed:,} completed", f"{requests.failed:,} failed"]
     if requests.censored:
-        parts.append(f"{requests.censored:,} censored")
+        share = format_number(100 * requests.censored_share)
+        parts.append(f"{requests.censored:,} censored ({share} %)")
     if tokens.counted_by is not None:
         parts.append(f"{tokens.output:,} output tokens (counted by {tokens.counted_by})")
+    if view.summary.warmup_detected_ns:
+        left_out = format_duration(view.summary.warmup_detected_ns)
+        parts.append(f"{left_out} of warm-up left out")
     return ", ".join(parts)
 
 

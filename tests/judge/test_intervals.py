@@ -18,7 +18,6 @@ from llmperf_core.judge.intervals import (
     least_count,
     percentile_interval,
     percentile_of,
-    student_t,
     supports,
 )
 
@@ -126,24 +125,6 @@ def test_few_requests_say_nothing_of_the_spread_between_requests() -> None:
 def test_equal_values_have_no_spread() -> None:
     """A constant is known for certain, as far as one can see."""
     assert worth([np.zeros(10, dtype=np.int64)] * 5, 0) == 100
-
-
-@pytest.mark.parametrize(
-    ("freedom", "table"),
-    [
-        (1, 12.706),
-        (2, 4.303),
-        (3, 3.182),
-        (4, 2.776),
-        (9, 2.262),
-        (19, 2.093),
-        (29, 2.045),
-        (120, 1.980),
-    ],
-)
-def test_students_t_is_that_of_the_tables(freedom: int, table: float) -> None:
-    """To 0.3 %, from one degree of freedom on."""
-    assert student_t(freedom) == pytest.approx(table, rel=0.003)
 
 
 def test_batch_means() -> None:

@@ -80,6 +80,6 @@ def test_the_interval_covers_the_truth(percentile: float) -> None:
         interval = found.interval(percentile)
         assert interval is not None
         held += interval[0] <= truth <= interval[1]
-        missed += np.percentile(values[seen], percentile) < interval[0]
+        missed += bool(np.percentile(values[seen], percentile) < interval[0])
     assert 0.92 <= held / 400 <= 0.98
     assert missed > 200
