@@ -162,6 +162,8 @@ class Observation:
     """Of `reads`, those that only the program could stamp."""
     interrupted: bool = False
     """Somebody stopped the stage early; what was measured until then is kept."""
+    stopped_early: str = ""
+    """What was known well enough for the stage to end before its time; empty if it did not."""
 
 
 Phase: TypeAlias = Literal["warm-up", "measuring", "draining"]

@@ -1,11 +1,16 @@
 """Words of the command line that are more than one value."""
 
 import json
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 
+from llmperf_core.judge import Precision
 from llmperf_core.target import Json
 
+_PRECISION = re.compile(
+    r"(?P<metric>\w+)(\.p(?P<percentile>\d+(\.\d+)?))?=(?P<percent>\d+(\.\d+)?)%"
+)
 _LIMITS = ("ttft", "itl", "tpot", "e2e")
 
 
@@ -49,6 +54,22 @@ def limits(text: str) -> Mapping[str, float]:
         except ValueError:
             raise ArgumentTypeError(f"{name} needs milliseconds, not {limit_ms!r}") from None
     return found
+
+
+def precision(text: str) -> Precision:
+    """Return `ttft.p50=5%` or `requests_per_s=2%` as what is to be known how well.
+
+    Raises:
+        ArgumentTypeError: it is written in another way, or nothing that can be watched.
+    """
+    found = _PRECISION.fullmatch(text)
+    if found is None:
+        raise ArgumentTypeError(f"METRIC.pNN=5% or RATE=5%, not {text!r}")
+    percentile = None if found["percentile"] is None else float(found["percentile"])
+    try:
+        return Precision(found["metric"], percentile, relative=float(found["percent"]) / 100)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error.args[0])) from None
 
 
 def header(text: str) -> tuple[str, str]:

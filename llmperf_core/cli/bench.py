@@ -12,6 +12,14 @@ from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, sweep
 from llmperf_core.cli.arguments import header, json_object, limits, numbers, whole_numbers
 from llmperf_core.cli.output import console, print_json
+from llmperf_core.cli.arguments import (
+    header,
+    json_object,
+    limits,
+    numbers,
+    precision,
+    whole_numbers,
+)
 from llmperf_core.errors import UsageError
 from llmperf_core.instrument import calibrate
 from llmperf_core.judge import Slo
@@ -82,6 +90,12 @@ def _define_window(parser: argparse.ArgumentParser) -> None:
         ("--drain", "S", float, f"longest wait for the last answers ({_DEFAULTS.drain_s:g})"),
     ):
         group.add_argument(name, metavar=metavar, type=kind, help=what)
+    group.add_argument(
+        "--precision",
+        metavar="METRIC.pNN=P%",
+        type=precision,
+        help="stop early where a 95 %% interval is within P %% of its value: ttft.p50=5%%",
+    )
     group.add_argument(
         "--slo",
         metavar="NAME=MS,…",
@@ -195,6 +209,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         folder=given.out,
         quiet=given.quiet,
         in_process=given.in_process,
+        precision=given.precision,
     )
     if given.duration is not None or given.requests is not None:
         settings = attrs.evolve(settings, duration_s=given.duration)

@@ -37,8 +37,10 @@ from llmperf_core.judge.metrics import (
     all_values,
     samples,
 )
+from llmperf_core.judge.precision import Precision
 from llmperf_core.judge.quantity import Quantity
 from llmperf_core.judge.recorder import Recorder, read_log, record_all, write_log
+from llmperf_core.judge.repeats import Repeats, over_repeats
 from llmperf_core.judge.slo import Slo
 from llmperf_core.judge.source import Source
 from llmperf_core.judge.summary import (
@@ -77,9 +79,11 @@ __all__ = [
     "MetricFigures",
     "MetricSummary",
     "Outcome",
+    "Precision",
     "Quantity",
     "Reason",
     "Recorder",
+    "Repeats",
     "RequestCounts",
     "Slo",
     "Source",
@@ -96,6 +100,7 @@ __all__ = [
     "judge",
     "overall",
     "pooled",
+    "over_repeats",
     "read_log",
     "record_all",
     "samples",

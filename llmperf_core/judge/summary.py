@@ -168,6 +168,7 @@ def summarize(
     load: LoadProfile,
     slo: Slo | None = None,
     metrics: Sequence[Metric] = METRICS,
+    detect_warmup: bool = True,
 ) -> Summary:
     """Return what the requests of a stage come to.
 
@@ -182,10 +183,12 @@ def summarize(
         load: how the requests were to start.
         slo: what counts as good; None leaves the goodput out.
         metrics: what to measure.
+        detect_warmup: whether the window may open later than planned.
     """
     everything = list(timelines) if isinstance(timelines, Iterator) else timelines
     planned = observation.window
-    settled = steady(everything, planned, constant=load.kind not in _CHANGING)
+    constant = detect_warmup and load.kind not in _CHANGING
+    settled = steady(everything, planned, constant=constant)
     window = settled.window
     distributions = {metric.name: _Distribution(metric) for metric in metrics}
     parts = []

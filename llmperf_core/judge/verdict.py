@@ -333,6 +333,15 @@ def interrupted(evidence: Evidence) -> Reason | None:
     return Reason("interrupted", "the stage was stopped before its time was over")
 
 
+def stopped_early(evidence: Evidence) -> Reason | None:
+    """Worth knowing: the stage took less time than it might have, as it was asked to."""
+    reached = evidence.observation.stopped_early
+    if not reached:
+        return None
+    took = format_duration(evidence.observation.window.duration_ns)
+    return Reason("stopped_early", f"{reached} was reached, so the window is {took} long", "valid")
+
+
 def user_stamps(evidence: Evidence) -> Reason | None:
     """Worth knowing: some arrivals were stamped by the program only."""
     observation = evidence.observation
@@ -361,6 +370,7 @@ CHECKS: tuple[Check, ...] = (
     client_cpu,
     clock_step,
     interrupted,
+    stopped_early,
     user_stamps,
 )
 """What `judge` looks at. Reasons of equal gravity keep this order."""

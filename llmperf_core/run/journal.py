@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import msgspec
-from attrs import asdict
+from attrs import asdict, frozen
 
 from llmperf_core.errors import StoredRunError
 from llmperf_core.timeline import (
@@ -170,6 +170,24 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+@frozen
+class StoredTimelines:
+    """A journal as requests that can be gone through several times, each read when it is wanted.
+
+    Not more than a few of them are in memory at once, so `summarize` takes a journal of any length.
+    """
+
+    path: Path
+
+    def __iter__(self) -> Iterator[Timeline]:
+        """Yield them in the order in which they ended.
+
+        Raises:
+            StoredRunError: as `read_journal` does.
+        """
+        return read_journal(self.path)
 
 
 def read_journal(path: Path) -> Iterator[Timeline]:

@@ -7,6 +7,7 @@ from attrs.converters import optional as optional_of
 from attrs.validators import ge, gt, optional
 
 from llmperf_core.judge import Calibration
+from llmperf_core.judge import Precision
 
 
 @frozen(kw_only=True)
@@ -44,6 +45,8 @@ class Settings:
     drain_s: float = field(default=60.0, validator=ge(0))
     """How long requests in flight at the window's close may take to end; later ones are censored.
     """
+    precision: Precision | None = None
+    """Stop before `duration_s` is over where this is known well enough; None never does."""
     seed: int | None = None
     """Of the prompts and the arrivals; None draws one, and the run records it."""
     deadlines: Deadlines = Deadlines()
@@ -67,3 +70,5 @@ class Settings:
     def __attrs_post_init__(self) -> None:
         if self.duration_s is None and self.requests is None:
             raise ValueError("neither 'duration_s' nor 'requests' ends the stage; give one")
+        if self.duration_s is None and self.precision is not None:
+            raise ValueError("'precision' needs a 'duration_s', after which the stage ends anyway")

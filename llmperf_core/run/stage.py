@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from llmperf_core._version import __version__
 from llmperf_core.errors import UsageError
+from llmperf_core.judge.precision import LOOKS, Watch
 from llmperf_core.load import OpenLoop
 from llmperf_core.run.exchange import Client, Tally, exchange
 from llmperf_core.run.job import Job, Listener
@@ -71,6 +72,7 @@ async def measure(
             user_stamped_reads=client.tally.user_stamped,
             clock_steps=wire.clock_steps if wire is not None else 0,
             interrupted=stop.is_set(),
+            stopped_early=stage.stopped_early,
         )
 
 
@@ -141,12 +143,16 @@ class _Stage:
         self._draining = False
         self._started = self._counted = self._ended = 0
         self._last_end_ns = 0
+        precision = settings.precision
+        self._watch = Watch(precision) if precision is not None else None
+        self.stopped_early: str = ""
 
     async def run(self, stop: anyio.Event) -> None:
         """Start requests until the window closes, then wait for those in flight."""
         async with anyio.create_task_group() as everything:
             everything.start_soon(_cancel_when, stop, everything)
             everything.start_soon(self._report)
+            everything.start_soon(self._stop_when_precise)
             with anyio.CancelScope() as drain:
                 async with anyio.create_task_group() as requests:
                     requests.start_soon(self._start_requests, requests)
@@ -227,6 +233,23 @@ class _Stage:
             if self._is_open_loop:
                 await anyio.sleep(self._left_s())
 
+    async def _stop_when_precise(self) -> None:
+        """Close the window at one of a few looks, if what was asked for is known well enough."""
+        duration_s = self._job.settings.duration_s
+        if self._watch is None or duration_s is None:
+            return
+        for share in LOOKS:
+            look_at_ns = self._open_at_ns + ns_from_s(share * duration_s)
+            await anyio.sleep(max(0.0, s_from_ns(look_at_ns - self._now_ns())))
+            if self._draining:
+                return
+            window = Window(open_at_ns=self._open_at_ns, close_at_ns=self._now_ns())
+            if self._watch.is_enough(window):
+                self._close_at_ns = window.close_at_ns
+                self.stopped_early = self._watch.precision.label
+                self._exhausted.set()
+                return
+
     def _left_s(self) -> float:
         """Return how long the window stays open, as far as that is known."""
         if self._close_at_ns is None:
@@ -236,6 +259,8 @@ class _Stage:
     def _note(self, timeline: Timeline) -> None:
         self._ended += 1
         self._last_end_ns = max(self._last_end_ns, timeline.ended_at_ns)
+        if self._watch is not None:
+            self._watch.note(timeline)
         self._listener.note(timeline)
 
     async def _report(self) -> None:

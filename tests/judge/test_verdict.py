@@ -318,6 +318,7 @@ def test_lag_is_judged_where_nothing_completed_too() -> None:
         ({"clock_steps": 1, "reads": 0}, ("suspect", ["clock_step"])),
         ({"clock_steps": 1, "user_stamped_reads": 1000}, ("valid", ["user_stamps"])),
         ({"interrupted": True}, ("suspect", ["interrupted"])),
+        ({"stopped_early": "ttft p50 ± 5 %"}, ("valid", ["stopped_early"])),
         ({"user_stamped_reads": 10}, ("valid", ["user_stamps"])),
     ],
     ids=str,

@@ -10,6 +10,7 @@ import trio
 from attrs import Factory, define, frozen
 from trio.testing import MockClock
 
+from llmperf_core.judge import Precision
 from llmperf_core.load import LoadProfile
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.settings import Settings
@@ -119,7 +120,7 @@ def run_stage(
     workload: Workload = ONE_SECOND,
     stop_after_s: float | None = None,
     clock: Clock = now_ns,
-    **settings: float | None,
+    **settings: float | Precision | None,
 ) -> Measured:
     """Measure a stage in virtual time.
 
