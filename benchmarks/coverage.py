@@ -111,7 +111,9 @@ def simulate(
     return np.array(starts).T, np.array(ends).T
 
 
-def truth_of(model: Model, rng: np.random.Generator) -> Mapping[str, float]:
+def truth_of(
+    model: Model, rng: np.random.Generator, *, runs: int = _TRUTH_RUNS
+) -> Mapping[str, float]:
     """Return the figures of the model after its warm-up, in milliseconds and per second.
 
     Where no request waits they are those of the log-normal distribution itself.
@@ -123,11 +125,11 @@ def truth_of(model: Model, rng: np.random.Generator) -> Mapping[str, float]:
         return dict(zip(FIGURES, [*exact, model.rate_rps or float(model.servers)], strict=True))
     settled = evolve(model, slow_start=0.0)
     until_s = _SETTLE_S + _TRUTH_S
-    starts, ends = simulate(settled, rng, runs=_TRUTH_RUNS, until_s=until_s)
+    starts, ends = simulate(settled, rng, runs=runs, until_s=until_s)
     inside = (starts >= _SETTLE_S) & (starts < until_s)
     found = 1000 * np.percentile((ends - starts)[inside], PERCENTILES)
     ended = np.count_nonzero((ends >= _SETTLE_S) & (ends < until_s))
-    rate = ended / _TRUTH_RUNS / _TRUTH_S
+    rate = ended / runs / _TRUTH_S
     return dict(zip(FIGURES, [*found, model.rate_rps or rate], strict=True))
 
 

@@ -36,9 +36,9 @@ class Precision:
 
     metric: str = field(default="e2e")
     """A metric with one value for each request, `requests_per_s` or `output_tokens_per_s`."""
-    percentile: float | None = field(default=50.0, validator=optional(and_(gt(0), lt(100))))
+    percentile: float | None = field(default=50.0, validator=optional(and_(gt(0.0), lt(100.0))))
     """Which of the metric's; None for a rate."""
-    relative: float = field(default=0.05, kw_only=True, validator=and_(gt(0), lt(1)))
+    relative: float = field(default=0.05, kw_only=True, validator=and_(gt(0.0), lt(1.0)))
     """Half of the 95 % interval's width ÷ the value."""
 
     @metric.validator
