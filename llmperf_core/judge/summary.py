@@ -22,7 +22,7 @@ from llmperf_core.judge.intervals import BATCHES, PERCENTILES, supports
 from llmperf_core.judge.metrics import METRICS, Metric, samples, values_by_request
 from llmperf_core.judge.quantity import Interval, Quantity
 from llmperf_core.judge.slo import Slo
-from llmperf_core.judge.steadiness import Drift, Steady, steady
+from llmperf_core.judge.steadiness import Drift, steady
 from llmperf_core.judge.survival import Survival
 from llmperf_core.load import LoadProfile, OpenLoop
 from llmperf_core.timeline import Observation, Timeline, Window
@@ -195,8 +195,9 @@ def summarize(
     for chunk in _chunks(everything):
         inside = samples(chunk, window)
         parts.append(part_of(chunk, inside, window, slo))
+        batch = settled.batch_of(inside)
         for distribution in distributions.values():
-            distribution.add(inside, settled)
+            distribution.add(inside, batch)
     whole = together(parts or [part_of([], [], window, slo)])
     asked, offered = _asked_and_offered(whole, window, load)
     return Summary(
@@ -225,7 +226,7 @@ def summarize_metric(metric: Metric, timelines: Iterable[Timeline]) -> MetricSum
     """Return the distribution of a metric over the requests, which are in the order of starting."""
     requests = list(timelines)
     distribution = _Distribution(metric)
-    distribution.take(requests, np.arange(len(requests)) * BATCHES // max(len(requests), 1))
+    distribution.add(requests, np.arange(len(requests)) * BATCHES // max(len(requests), 1))
     return distribution.summary()
 
 
@@ -243,10 +244,7 @@ class _Distribution:
         self._seen = Batches(keep_all=metric.over == "requests")
         self._cut_off = Batches(keep_all=True)
 
-    def add(self, inside: Sequence[Timeline], settled: Steady) -> None:
-        self.take(inside, settled.batch_of(inside))
-
-    def take(self, inside: Sequence[Timeline], batch: Counts) -> None:
+    def add(self, inside: Sequence[Timeline], batch: Counts) -> None:
         self._seen.add(values_by_request(self._metric, inside), batch)
         if self._metric.lasted is not None:
             self._cut_off.add([self._metric.cut_off(t) for t in inside], batch)

@@ -14,7 +14,7 @@ Every file but the journal is written whole or not at all.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,15 @@ from attrs import asdict, evolve, field, frozen
 from llmperf_core.errors import StoredRunError
 from llmperf_core.judge import Aggregate, Slo, Source
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
-from llmperf_core.run.journal import Journal, read_journal
+from llmperf_core.run.journal import Journal, StoredTimelines, read_journal
 from llmperf_core.run.settings import Settings
 from llmperf_core.target import Json
 from llmperf_core.timeline import Observation, Timeline, Window
 from llmperf_core.units import ns_from_s
 
 SCHEMA = "llmperf.run/1"
+_IN_MEMORY_BYTES = 1 << 27
+"""Of a journal; as timelines, its requests take about twice as much memory."""
 _MEASUREMENT = ("stage.json", "timelines.jsonl")
 _LOADS: Mapping[str, Callable[[Any], LoadProfile]] = {
     "concurrency": Concurrency,
@@ -75,7 +77,8 @@ class StoredStage:
     """A stage as it lies in a folder."""
 
     load: LoadProfile
-    timelines: list[Timeline]
+    timelines: Sequence[Timeline]
+    """Of a long journal, each is read when it is wanted."""
     observation: Observation
     aggregate: Aggregate | None = None
     """What is known of it where no request is."""
@@ -181,7 +184,7 @@ def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise StoredRunError(path / "stage.json", f"is damaged: {error!r}") from error
     journal = path / "timelines.jsonl"
-    timelines = list(read_journal(journal)) if journal.exists() else []
+    timelines = _timelines(journal) if journal.exists() else []
     return StoredStage(
         load=load,
         timelines=timelines,
@@ -200,6 +203,13 @@ def _read_aggregate(path: Path) -> Aggregate | None:
 
 
 def _observation_after_crash(timelines: list[Timeline], settings: Settings) -> Observation:
+def _timelines(journal: Path) -> Sequence[Timeline]:
+    if journal.stat().st_size > _IN_MEMORY_BYTES:
+        return StoredTimelines(journal)
+    return list(read_journal(journal))
+
+
+def _observation_after_crash(timelines: Sequence[Timeline], settings: Settings) -> Observation:
     """Return what can be said of a stage whose process died: its window ends with its journal."""
     last_ns = max((timeline.ended_at_ns + 1 for timeline in timelines), default=0)
     open_at_ns = ns_from_s(settings.warmup_s)

@@ -5,12 +5,13 @@ leaves out.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, overload
 
 import msgspec
-from attrs import asdict, frozen
+from attrs import asdict
 
 from llmperf_core.errors import StoredRunError
 from llmperf_core.timeline import (
@@ -172,22 +173,45 @@ class Journal:
         self._file.close()
 
 
-@frozen
-class StoredTimelines:
-    """A journal as requests that can be gone through several times, each read when it is wanted.
+class StoredTimelines(Sequence[Timeline]):
+    """The timelines of a journal, in the order in which they ended, each read when it is wanted.
 
     Not more than a few of them are in memory at once, so `summarize` takes a journal of any length.
+
+    Raises:
+        StoredRunError: the file cannot be read; or, when it is gone through, a line is damaged.
     """
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Where each line starts, and where the last whole one ends: 8 bytes a request.
+        self._edges = array("q", [0])
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if line.endswith(b"\n"):
+                        self._edges.append(self._edges[-1] + len(line))
+        except OSError as error:
+            raise StoredRunError(path, f"cannot be read: {error.strerror}") from error
 
     def __iter__(self) -> Iterator[Timeline]:
-        """Yield them in the order in which they ended.
+        return read_journal(self._path)
 
-        Raises:
-            StoredRunError: as `read_journal` does.
-        """
-        return read_journal(self.path)
+    def __len__(self) -> int:
+        return len(self._edges) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Timeline: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Timeline]: ...
+    def __getitem__(self, index: int | slice) -> Timeline | list[Timeline]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        start, stop = self._edges[number : number + 2]
+        with self._path.open("rb") as file:
+            file.seek(start)
+            return timeline_of(file.read(stop - start))
 
 
 def read_journal(path: Path) -> Iterator[Timeline]:

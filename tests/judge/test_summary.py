@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 
-from llmperf_core.judge import E2E, TTFT, Slo, Summary, summarize
+from llmperf_core.judge import E2E, TTFT, Slo, Summary, summarize, summarize_metric
+from llmperf_core.judge import summary as module
 from llmperf_core.judge.quantity import Quantity
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
 from llmperf_core.timeline import (
@@ -239,6 +240,45 @@ def test_what_an_open_loop_asked_for_is_known() -> None:
     assert (planned.asked, planned.offered) == (20, 2)
     closed = summary_of(*STAGE)
     assert (closed.asked, closed.offered) == (None, None)
+
+
+def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many requests are in memory at once, the summary is the same."""
+    rng = np.random.default_rng(9)
+    stage = [
+        evolve(
+            answer(9_000 + 30 * k, ttft_ms=int(rng.integers(50, 500))),
+            outcome=Failed("refused") if k % 7 == 0 else Completed(),
+            stamps="user" if k % 3 else "kernel",
+        )
+        for k in range(350)
+    ]
+    whole = summary_of(*stage, slo=Slo(ttft_ms=300))
+    monkeypatch.setattr(module, "_CHUNK", 40)
+    parts = summarize(reversed(stage), OBSERVATION, load=Concurrency(1), slo=Slo(ttft_ms=300))
+    for field in fields(Summary):
+        ours, theirs = getattr(parts, field.name), getattr(whole, field.name)
+        if field.name in {"mean_in_flight", "rate_times_stay"}:
+            assert ours == pytest.approx(theirs)
+        else:
+            assert ours == theirs, field.name
+
+
+def test_a_metric_alone_has_the_distribution_that_it_has_in_a_summary() -> None:
+    """Of the same requests, in the order of starting."""
+    assert summarize_metric(TTFT, STAGE) == summary_of(*STAGE)["ttft"]
+    assert summarize_metric(TTFT, []).count == 0
+
+
+def test_a_planned_window_can_be_kept() -> None:
+    """A start that is thrice as slow is left out unless it is asked for."""
+    slow = [answer(10_000 + 25 * k, ttft_ms=900 if k < 80 else 300 + k % 7) for k in range(400)]
+    cut = summary_of(*slow)
+    assert cut.window.open_at_ns >= 12 * NS_PER_S
+    assert cut.warmup_detected_ns == cut.window.open_at_ns - WINDOW.open_at_ns
+    assert cut["ttft"].max_ns == 306 * NS_PER_MS
+    whole = summarize(slow, OBSERVATION, load=Concurrency(1), detect_warmup=False)
+    assert (whole.window, whole.warmup_detected_ns) == (WINDOW, 0)
 
 
 def test_an_unknown_metric_lists_the_known_ones() -> None:

@@ -8,9 +8,11 @@ import pytest
 from attrs import evolve
 
 from llmperf_core.errors import StoredRunError
-from llmperf_core.judge import Slo
+from llmperf_core.judge import Precision, Slo
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.run import folder as module
 from llmperf_core.run.folder import RunFolder, RunSpec, read_run
+from llmperf_core.run.journal import StoredTimelines
 from llmperf_core.run.settings import Deadlines, Settings
 from llmperf_core.timeline import Completed, Observation, Timeline, Window
 from llmperf_core.units import NS_PER_S
@@ -27,6 +29,7 @@ SPEC = RunSpec(
         deadlines=Deadlines(gap_s=5),
         requests=100,
         calibration=evolve(GOOD, lag=None),
+        precision=Precision("ttft", 90, relative=0.1),
     ),
     seed=7,
     slo=Slo(ttft_ms=500, tpot_ms=20.5),
@@ -316,3 +319,15 @@ def test_file_that_says_what_cannot_be_is_named(
 
     with pytest.raises(StoredRunError, match="is damaged"):
         read_run(tmp_path)
+
+
+def test_a_long_journal_is_read_when_it_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too long for the memory comes back as the same requests."""
+    folder = RunFolder(tmp_path / "run", SPEC)
+    write_stage(folder, Concurrency(5), 2, 3, 4)
+    monkeypatch.setattr(module, "_IN_MEMORY_BYTES", 100)
+    [stage] = read_run(tmp_path / "run")[1]
+    assert isinstance(stage.timelines, StoredTimelines)
+    assert [timeline.index for timeline in stage.timelines] == [0, 1, 2]

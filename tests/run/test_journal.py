@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from attrs import asdict
+from attrs import asdict, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmperf_core.errors import StoredRunError
 from llmperf_core.run import Journal, read_journal
-from llmperf_core.run.journal import line_of, timeline_of
+from llmperf_core.run.journal import StoredTimelines, line_of, timeline_of
 from llmperf_core.timeline import (
     Censored,
     Completed,
@@ -174,3 +174,19 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     path = written(tmp_path / "timelines.jsonl")
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_stored_journal_is_a_sequence_that_is_read_when_wanted(tmp_path: Path) -> None:
+    """By index, by slice, from its end, as often as one likes; half a line is left out."""
+    path = tmp_path / "timelines.jsonl"
+    whole = [line_of(evolve(THREE[0], index=k)) for k in range(5)]
+    path.write_bytes(b"".join(whole) + whole[0][:-5])
+    stored = StoredTimelines(path)
+    assert len(stored) == 5
+    assert [t.index for t in stored] == [t.index for t in stored] == [0, 1, 2, 3, 4]
+    assert (stored[1].index, stored[-1].index) == (1, 4)
+    assert [t.index for t in stored[1:4:2]] == [1, 3]
+    with pytest.raises(IndexError):
+        stored[5]
+    with pytest.raises(StoredRunError, match="cannot be read"):
+        StoredTimelines(tmp_path / "none")
