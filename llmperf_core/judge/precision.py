@@ -5,7 +5,7 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 from attrs import field, frozen
-from attrs.validators import and_, gt, lt, optional
+from attrs.validators import and_, gt, lt
 
 from llmperf_core.judge.batches import Batches
 from llmperf_core.judge.intervals import BATCHES
@@ -36,7 +36,7 @@ class Precision:
 
     metric: str = field(default="e2e")
     """A metric with one value for each request, `requests_per_s` or `output_tokens_per_s`."""
-    percentile: float | None = field(default=50.0, validator=optional(and_(gt(0.0), lt(100.0))))
+    percentile: float | None = 50.0
     """Which of the metric's; None for a rate."""
     relative: float = field(default=0.05, kw_only=True, validator=and_(gt(0.0), lt(1.0)))
     """Half of the 95 % interval's width ÷ the value."""
@@ -50,6 +50,9 @@ class Precision:
     def __attrs_post_init__(self) -> None:
         if (self.percentile is None) != (self.metric in RATES):
             raise ValueError(f"'percentile' is for metrics and not for rates: {self.label}")
+
+        if self.percentile is not None and not 0 < self.percentile < 100:
+            raise ValueError(f"'percentile' must be between 0 and 100: {self.percentile}")
 
     @property
     def label(self) -> str:
