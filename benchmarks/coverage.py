@@ -17,7 +17,7 @@ import numpy.typing as npt
 from attrs import evolve, frozen
 
 from llmperf_core.judge import E2E, Summary, summarize
-from llmperf_core.judge.intervals import percentile_interval
+from llmperf_core.judge.intervals import level_interval
 from llmperf_core.judge.metrics import all_values, samples
 from llmperf_core.judge.precision import LOOKS, Precision, Watch
 from llmperf_core.load import Concurrency, LoadProfile, Poisson
@@ -250,11 +250,10 @@ class Tally:
 def naive(timelines: list[Timeline], window: Window, truth: Mapping[str, float]) -> list[bool]:
     """Return whether intervals that take every request for independent hold the truth."""
     ordered = np.sort(all_values(E2E, samples(timelines, window)))
-    intervals = [percentile_interval(ordered, p) for p in PERCENTILES]
-    return [
-        i is not None and i[0] <= 1e6 * truth[f"p{p}"] <= i[1]
-        for p, i in zip(PERCENTILES, intervals, strict=True)
-    ]
+    levels = [level_interval(p, ordered.size) for p in PERCENTILES]
+    intervals = [np.percentile(ordered, level) for level in levels if level is not None]
+    truths = [1e6 * truth[f"p{p}"] for p in PERCENTILES]
+    return [bool(low <= t <= high) for t, (low, high) in zip(truths, intervals, strict=True)]
 
 
 def window_of(open_s: float, close_s: float) -> Window:

@@ -10,9 +10,7 @@ Source: Hahn, Meeker, "Statistical Intervals" (1991), section 5.2.
 """
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -127,25 +125,6 @@ def level_interval(percentile: float, worth: int) -> Interval | None:
     return max(low, 0.0), min(high, 100.0)
 
 
-def percentile_interval(
-    ordered: Values, percentile: float, *, worth: int | None = None
-) -> Interval | None:
-    """Return the 95 % interval of a percentile of sorted values.
-
-    Args:
-        ordered: shape (n,), non-decreasing.
-        percentile: between 0 and 100.
-        worth: how many independent values these n are worth; None for n.
-
-    Returns:
-        None if they are worth too few.
-    """
-    levels = level_interval(percentile, ordered.size if worth is None else worth)
-    if levels is None or not ordered.size:
-        return None
-    return percentile_of(ordered, levels[0]), percentile_of(ordered, levels[1])
-
-
 def independent_values(below: npt.ArrayLike, sizes: npt.ArrayLike) -> int:
     """Return how many independent values those of some batches are worth at a percentile.
 
@@ -179,18 +158,6 @@ def independent_values(below: npt.ArrayLike, sizes: npt.ArrayLike) -> int:
         return most
     narrower = (NORMAL_975 / two_sided_point(_CHANCE, batches - 1)) ** 2
     return min(most, int(share * (1 - share) / variance * narrower))
-
-
-def batches_of(parts: Sequence[Values]) -> list[Values]:
-    """Return the values of some requests, in their order, in at most `BATCHES` batches.
-
-    Args:
-        parts: the values of each request; a request without any is in no batch.
-    """
-    filled = [part for part in parts if part.size]
-    count = min(BATCHES, len(filled))
-    edges = [len(filled) * i // count for i in range(count + 1)] if count else []
-    return [np.concatenate(filled[start:stop]) for start, stop in pairwise(edges)]
 
 
 def batch_means_interval(values_per_batch: npt.ArrayLike) -> Interval:

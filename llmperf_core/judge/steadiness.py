@@ -58,7 +58,9 @@ class Steady:
         return np.searchsorted(self.edges, began, side="right")
 
 
-def steady(timelines: Iterable[Timeline], planned: Window, *, constant: bool = True) -> Steady:
+def steady(
+    timelines: Iterable[Timeline], planned: Window, *, constant: bool = True, cut: bool = True
+) -> Steady:
     """Return the part of the window after the warm-up, which the E2E of its requests show.
 
     It is cut by time: a figure's samples and the time that they are divided by are of one window.
@@ -66,7 +68,9 @@ def steady(timelines: Iterable[Timeline], planned: Window, *, constant: bool = T
     Args:
         timelines: the requests of a stage, in any order.
         planned: the window as it was asked for; at least half of its requests stay inside.
-        constant: whether the load stays the same. Where it is meant to change, nothing is cut.
+        constant: whether the load stays the same. Where it is meant to change, a trend says nothing
+            of the server.
+        cut: whether a warm-up is left out; never of a load that changes.
     """
     began, e2e = array("q"), array("q")
     for timeline in timelines:
@@ -81,10 +85,10 @@ def steady(timelines: Iterable[Timeline], planned: Window, *, constant: bool = T
     if constant:
         seen = lengths >= 0
         series, since = lengths[seen].astype(np.float64), starts[seen]
-        cut = warmup_requests(series)
-        if cut:
-            window = evolve(planned, open_at_ns=int(since[cut]))
-        drift = drift_of(series[cut:])
+        first = warmup_requests(series) if cut else 0
+        if first:
+            window = evolve(planned, open_at_ns=int(since[first]))
+        drift = drift_of(series[first:])
         starts = starts[starts >= window.open_at_ns]
     inner = starts.size * np.arange(1, BATCHES) // BATCHES
     edges = starts[inner] if starts.size else np.empty(0, dtype=np.int64)

@@ -187,8 +187,8 @@ def summarize(
     """
     everything = list(timelines) if isinstance(timelines, Iterator) else timelines
     planned = observation.window
-    constant = detect_warmup and load.kind not in _CHANGING
-    settled = steady(everything, planned, constant=constant)
+    constant = load.kind not in _CHANGING
+    settled = steady(everything, planned, constant=constant, cut=detect_warmup)
     window = settled.window
     distributions = {metric.name: _Distribution(metric) for metric in metrics}
     parts = []

@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from llmperf_core.judge.batches import Batches
 from llmperf_core.judge.intervals import (
     BATCHES,
     batch_means_interval,
-    batches_of,
     enclosing_ranks,
-    independent_values,
     least_count,
-    percentile_interval,
+    level_interval,
     percentile_of,
     supports,
 )
@@ -65,22 +64,32 @@ def test_exact_and_approximate_ranks_meet(percentile: float) -> None:
     assert np.abs(np.subtract(exact, approximate)).max() <= 3
 
 
+def percentile_interval(
+    ordered: np.ndarray, percentile: float, worth: int
+) -> tuple[float, float] | None:
+    """Return the interval of a percentile of sorted values that are worth so many."""
+    levels = level_interval(percentile, worth)
+    if levels is None:
+        return None
+    return percentile_of(ordered, levels[0]), percentile_of(ordered, levels[1])
+
+
 @pytest.mark.parametrize("percentile", [50, 90, 95])
 def test_the_interval_covers_the_truth_as_often_as_it_says(percentile: float) -> None:
     """2,000 samples of 80 from a skewed distribution: 95 % of the intervals hold it."""
     rng = np.random.default_rng(20240615)
     truth = -math.log(1 - percentile / 100) * 1e9
     rows = np.sort(rng.exponential(1e9, (2000, 80)).astype(np.int64), axis=1)
-    intervals = [percentile_interval(row, percentile) for row in rows]
+    intervals = [percentile_interval(row, percentile, 80) for row in rows]
     held = sum(i is not None and i[0] <= truth <= i[1] for i in intervals)
     assert held / len(rows) == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / len(rows)))
 
 
 def worth(parts: Sequence[np.ndarray], threshold: float) -> int:
     """Return how many independent values those of some requests are worth at a percentile."""
-    batches = batches_of(parts)
-    below = [np.count_nonzero(batch <= threshold) for batch in batches]
-    return independent_values(below, [batch.size for batch in batches])
+    batches = Batches()
+    batches.add(parts, np.arange(len(parts)) * BATCHES // max(len(parts), 1))
+    return batches.worth(threshold)
 
 
 def test_values_that_resemble_each_other_are_worth_less() -> None:
@@ -94,8 +103,8 @@ def test_values_that_resemble_each_other_are_worth_less() -> None:
         levels = rng.normal(1e6, 1e5, 200).astype(np.int64)
         parts = list(levels[:, None] + rng.integers(0, 100, (200, 100)))
         ordered = np.sort(np.concatenate(parts))
-        narrow = percentile_interval(ordered, 50)
-        wide = percentile_interval(ordered, 50, worth=worth(parts, percentile_of(ordered, 50)))
+        narrow = percentile_interval(ordered, 50, ordered.size)
+        wide = percentile_interval(ordered, 50, worth(parts, percentile_of(ordered, 50)))
         assert narrow is not None
         assert wide is not None
         naive += narrow[0] <= 1e6 + 50 <= narrow[1]
@@ -118,7 +127,7 @@ def test_few_requests_say_nothing_of_the_spread_between_requests() -> None:
     assert worth([gaps] * 4, 50) == 0
     assert worth([gaps, np.empty(0, dtype=np.int64)], 50) == 0
     assert worth([], 50) == 0
-    assert percentile_interval(gaps, 50, worth=0) is None
+    assert level_interval(50, 0) is None
     assert worth([gaps] * 5, 50) == 1000
 
 

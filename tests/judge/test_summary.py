@@ -279,6 +279,7 @@ def test_a_planned_window_can_be_kept() -> None:
     assert cut["ttft"].max_ns == 306 * NS_PER_MS
     whole = summarize(slow, OBSERVATION, load=Concurrency(1), detect_warmup=False)
     assert (whole.window, whole.warmup_detected_ns) == (WINDOW, 0)
+    assert whole.drift is not None
 
 
 def test_an_unknown_metric_lists_the_known_ones() -> None:
