@@ -75,7 +75,7 @@ MODELS = (
     ),
 )
 SHORT = (
-    Model(name="open loop, nobody waits", servers=60, rate_rps=20, variation=0.5),
+    Model(name="open loop, nobody waits", servers=150, rate_rps=60, variation=0.5),
     Model(name="closed loop, 60 slots, a server each", servers=60, slots=60, variation=0.5),
 )
 SLOW_STARTS = tuple(
@@ -239,12 +239,15 @@ class Tally:
 
     def row(self, label: str) -> str:
         """Return a line of the table."""
-        cells = [
-            f"{100 * self.coverage(n):.1f} ({100 * self.bias(n):+.1f})"
-            + (f" {self.runs - self._known[n]} none" if self._known[n] < self.runs else "")
-            for n in self._truth
-        ]
-        return f"| {label} | " + " | ".join(cells) + f" | {self.windows_s / self.runs:.0f} s |"
+        cells = " | ".join(map(self._cell, self._truth))
+        return f"| {label} | {cells} | {self.windows_s / self.runs:.0f} s |"
+
+    def _cell(self, name: str) -> str:
+        known = self._known[name]
+        if not known:
+            return "none"
+        none = f", {self.runs - known} none" if known < self.runs else ""
+        return f"{100 * self.coverage(name):.1f} ({100 * self.bias(name):+.1f}){none}"
 
 
 def naive(timelines: list[Timeline], window: Window, truth: Mapping[str, float]) -> list[bool]:

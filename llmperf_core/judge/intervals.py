@@ -3,7 +3,7 @@
 A percentile's interval is made of order statistics: whatever the distribution, the number of values
 below the true percentile is binomial, so two ranks enclose it with a known probability. That holds
 of independent values. Those of a loaded server are not: requests wait in one queue and share one
-batch, so an interval of bare ranks holds the truth in 65 of 100 cases and not in 95
+batch, so an interval of bare ranks holds the median in 61 to 88 of 100 cases and not in 95
 (`docs/statistics.md` has the study). So it is told how many independent values they are worth.
 
 Source: Hahn, Meeker, "Statistical Intervals" (1991), section 5.2.
