@@ -64,6 +64,10 @@ class Batches:
                 recorder.record(part)
         self._parts = []
 
+    def each(self) -> list[Values]:
+        """Return the values of each batch, in no order; none if they went into histograms."""
+        return [np.concatenate([np.empty(0, np.int64), *parts]) for parts in self._parts]
+
     @property
     def is_exact(self) -> bool:
         """Whether the values are kept as they are."""

@@ -31,7 +31,7 @@ the coverage of a slowly drifting server fall to 91 %.
 """
 LEAST_BATCHES = 5
 """Fewer say too little of the spread between them."""
-_MOST_WORTH = 2
+MOST_WORTH = 2
 """Values that repel each other, as in a closed loop, are worth more than their number; up to this
 many times, for the spread of ten batches may be small by chance."""
 _TAIL = 0.025
@@ -153,7 +153,7 @@ def independent_values(below: npt.ArrayLike, sizes: npt.ArrayLike) -> int:
     share = float(inside.sum()) / total
     spread = float(np.square(inside - share * size).sum())
     variance = spread * batches / (batches - 1) / total**2
-    most = int(_MOST_WORTH * total)
+    most = int(MOST_WORTH * total)
     if variance == 0:
         return most
     narrower = (NORMAL_975 / two_sided_point(_CHANCE, batches - 1)) ** 2

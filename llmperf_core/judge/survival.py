@@ -11,9 +11,10 @@ import numpy.typing as npt
 from attrs import field, frozen
 
 from llmperf_core.judge.batches import Batches
-from llmperf_core.judge.intervals import NORMAL_975
+from llmperf_core.judge.intervals import LEAST_BATCHES, MOST_WORTH, NORMAL_975
 from llmperf_core.judge.metrics import Values
 from llmperf_core.judge.quantity import Interval
+from llmperf_core.judge.student import two_sided_point
 
 
 @frozen(eq=False)
@@ -38,7 +39,7 @@ class Survival:
         at_risk = seen.size + cut_off.size - gone
         with np.errstate(divide="ignore"):  # the last step to 0 has no variance
             greenwood = np.cumsum(events / (at_risk * (at_risk - events)))
-        return _Steps(at, np.cumprod(1 - events / at_risk), greenwood)
+        return _Steps(at, events, at_risk, np.cumprod(1 - events / at_risk), greenwood)
 
     def percentile(self, percentile: float) -> float | None:
         """Return the smallest value that this share does not exceed.
@@ -55,9 +56,6 @@ class Survival:
     def interval(self, percentile: float) -> Interval | None:
         """Return the 95 % interval of a percentile: all that a log-log test would not rule out.
 
-        The variance is as many times that of independent values as the whole values have more of
-        them than they are worth.
-
         Args:
             percentile: between 0 and 100.
 
@@ -70,10 +68,9 @@ class Survival:
         """
         steps, target = self._steps, 1 - percentile / 100
         middle = self.percentile(percentile)
-        worth = 0 if middle is None else self.seen.worth(middle)
-        if not worth:
+        inflation = None if middle is None else self._inflation(middle)
+        if inflation is None:
             return None
-        inflation = self.seen.count / worth
         inside = (steps.above > 0) & (steps.above < 1)
         above, at = steps.above[inside], steps.at[inside]
         error = np.sqrt(steps.greenwood[inside] * inflation) / np.abs(np.log(above))
@@ -86,6 +83,32 @@ class Survival:
         if not not_below.size or not too_high.size:
             return None
         return float(at[not_below[0]]), float(at[too_high[0]])
+
+    def _inflation(self, until: float) -> float | None:
+        """Return how many times the variance up to a value exceeds that of independent values.
+
+        In each batch, the values seen up to there less those that the hazards of all make expect
+        of it: if requests are independent, the squares add up to about the number that was seen.
+        None if there are too few batches.
+
+        Source: the martingale residuals of Andersen, Gill, "Cox's regression model for counting
+        processes" (1982).
+        """
+        steps = self._steps
+        hazard = np.concatenate(([0.0], np.cumsum(steps.events / steps.at_risk)))
+        residuals = []
+        for seen, cut_off in zip(self.seen.each(), self.cut_off.each(), strict=True):
+            lasted = np.minimum(np.concatenate((seen, cut_off)), until)
+            expected = hazard[np.searchsorted(steps.at, lasted, side="right")].sum()
+            if lasted.size:
+                residuals.append(np.count_nonzero(seen <= until) - float(expected))
+        batches = len(residuals)
+        if batches < LEAST_BATCHES:
+            return None
+        wider = (two_sided_point(0.05, batches - 1) / NORMAL_975) ** 2
+        seen_until = steps.events[steps.at <= until].sum()
+        spread = float(np.square(residuals).sum()) * batches / (batches - 1) / float(seen_until)
+        return max(spread * wider, 1 / MOST_WORTH)
 
     @property
     def mean(self) -> float | None:
@@ -101,6 +124,10 @@ class _Steps:
     """The estimate after each value that was seen whole."""
 
     at: Values
+    events: Values
+    """How many of them."""
+    at_risk: Values
+    """How many had lasted as long, those cut off later among them."""
     above: npt.NDArray[np.float64]
     """The share of values above it."""
     greenwood: npt.NDArray[np.float64]
