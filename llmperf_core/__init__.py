@@ -7,8 +7,15 @@ from llmperf_core.comparison import Comparison, compare, detectable
 from llmperf_core.errors import LLMPerfError
 from llmperf_core.importers import import_results
 from llmperf_core.instrument import acalibrate, calibrate
-from llmperf_core.judge import Calibration, Metric, Slo, Verdict
-from llmperf_core.judge import Metric, Precision, Repeats, Slo, Verdict, over_repeats
+from llmperf_core.judge import (
+    Calibration,
+    Metric,
+    Precision,
+    Repeats,
+    Slo,
+    Verdict,
+    over_repeats,
+)
 from llmperf_core.load import Concurrency, ConstantRate, Poisson
 from llmperf_core.results import Run, StageResult, load_run
 from llmperf_core.run import Deadlines, Settings

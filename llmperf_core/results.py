@@ -77,9 +77,9 @@ class StageResult:
         if source is not None:
             summary = source.limited(summary)
         summary = summarize(started, observation, load=load, slo=spec.slo)
+        summary = summarize(timelines, observation, load=load, slo=spec.slo)
         calibration = spec.settings.calibration
         checks = CHECKS if calibration is None else (*CHECKS, as_calibrated(calibration))
-        summary = summarize(timelines, observation, load=load, slo=spec.slo)
         return cls(
             load=load,
             timelines=timelines,

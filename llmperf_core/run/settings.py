@@ -6,8 +6,7 @@ from attrs import field, frozen
 from attrs.converters import optional as optional_of
 from attrs.validators import ge, gt, optional
 
-from llmperf_core.judge import Calibration
-from llmperf_core.judge import Precision
+from llmperf_core.judge import Calibration, Precision
 
 
 @frozen(kw_only=True)
