@@ -69,17 +69,11 @@ class StageResult:
         spec: RunSpec,
     ) -> Self:
         """Judge what was measured."""
-        # Neighbours depend on each other: those in the order of starting, not in that of ending.
-        started = sorted(timelines, key=lambda timeline: timeline.index)
         source = spec.source
         metrics = METRICS if source is None else source.measured
-        summary = summarize(started, observation, load=load, slo=spec.slo, metrics=metrics)
+        summary = summarize(timelines, observation, load=load, slo=spec.slo, metrics=metrics)
         if source is not None:
             summary = source.limited(summary)
-        summary = summarize(started, observation, load=load, slo=spec.slo)
-        summary = summarize(timelines, observation, load=load, slo=spec.slo)
-        calibration = spec.settings.calibration
-        checks = CHECKS if calibration is None else (*CHECKS, as_calibrated(calibration))
         return cls(
             load=load,
             timelines=timelines,
@@ -143,15 +137,11 @@ class StageResult:
         if self.aggregate is not None:
             files["aggregate.json"] = json_file(asdict(self.aggregate))
         else:
-            source, window = self.spec.source, self.observation.window
+            source, window = self.spec.source, self.summary.window
             metrics = METRICS if source is None else source.measured
             recorded = record_all(samples(self.timelines, window), metrics)
             write_log(log, recorded, window=window)
             files["histograms.hlog"] = log.getvalue().encode()
-        window = self.summary.window
-        write_log(log, record_all(samples(self.timelines, window)), window=window)
-        summary = json_file(self.to_dict())
-        files = {"summary.json": summary, "histograms.hlog": log.getvalue().encode()}
         folder.finish(self.observation, files)
 
     def __repr__(self) -> str:

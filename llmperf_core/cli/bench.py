@@ -10,8 +10,6 @@ import attrs
 
 from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, sweep
-from llmperf_core.cli.arguments import header, json_object, limits, numbers, whole_numbers
-from llmperf_core.cli.output import console, print_json
 from llmperf_core.cli.arguments import (
     header,
     json_object,
@@ -20,6 +18,7 @@ from llmperf_core.cli.arguments import (
     precision,
     whole_numbers,
 )
+from llmperf_core.cli.output import console, print_json
 from llmperf_core.errors import UsageError
 from llmperf_core.instrument import calibrate
 from llmperf_core.judge import Slo

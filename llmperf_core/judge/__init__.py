@@ -11,6 +11,7 @@ from llmperf_core.judge.comparison import (
     overall,
     smallest_detectable,
 )
+from llmperf_core.judge.counts import ConnectionCounts, RequestCounts, TokenTotals
 from llmperf_core.judge.estimate import (
     COMPARED,
     Estimate,
@@ -20,7 +21,6 @@ from llmperf_core.judge.estimate import (
     estimate_from,
     pooled,
 )
-from llmperf_core.judge.counts import ConnectionCounts, RequestCounts, TokenTotals
 from llmperf_core.judge.metrics import (
     CONNECT,
     E2E,
@@ -98,9 +98,9 @@ __all__ = [
     "estimate_from",
     "figures_in_both",
     "judge",
+    "over_repeats",
     "overall",
     "pooled",
-    "over_repeats",
     "read_log",
     "record_all",
     "samples",

@@ -202,7 +202,6 @@ def _read_aggregate(path: Path) -> Aggregate | None:
         raise StoredRunError(path, f"is damaged: {error}") from error
 
 
-def _observation_after_crash(timelines: list[Timeline], settings: Settings) -> Observation:
 def _timelines(journal: Path) -> Sequence[Timeline]:
     if journal.stat().st_size > _IN_MEMORY_BYTES:
         return StoredTimelines(journal)
