@@ -15,7 +15,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from llmperf_core.judge import rates
-from llmperf_core.judge.intervals import BATCHES, percentile_of, supports
+from llmperf_core.judge.intervals import percentile_of, supports
 from llmperf_core.judge.metrics import (
     E2E,
     ITL,
@@ -40,6 +40,9 @@ PERCENTILES: tuple[float, ...] = (50, 90, 99)
 """The percentiles that are compared, beside the mean."""
 LEAST_BLOCKS = 5
 """Fewer blocks say nothing of their spread."""
+_MOST_BLOCKS = 20
+"""Twice as many as the intervals of a stage are made of: what neighbouring blocks share is
+corrected for here, so they may be shorter."""
 _REQUESTS_A_BLOCK = 2
 """How many usual requests, one after the other, a block has room for."""
 _MOST_ALIKE = 0.8
@@ -166,11 +169,11 @@ def _figure(metric: Metric, statistic: str) -> Figure:
 
 
 def _block_count(inside: Sequence[Timeline], window: Window) -> int:
-    """Return into how many blocks the window is cut: `BATCHES`, or fewer if requests take long."""
+    """Return how many blocks the window is cut into: `_MOST_BLOCKS`, or fewer of long requests."""
     e2e = all_values(E2E, inside)
     usual_ns = float(np.median(e2e)) if e2e.size else 0.0
-    room = window.duration_ns / (_REQUESTS_A_BLOCK * usual_ns) if usual_ns else BATCHES
-    return max(LEAST_BLOCKS, min(BATCHES, int(room)))
+    room = window.duration_ns / (_REQUESTS_A_BLOCK * usual_ns) if usual_ns else _MOST_BLOCKS
+    return max(LEAST_BLOCKS, min(_MOST_BLOCKS, int(room)))
 
 
 def _blocks(inside: Sequence[Timeline], window: Window, count: int) -> list[list[Timeline]]:
