@@ -21,13 +21,19 @@ class Prompt:
     """One thing to ask, and how much of an answer to allow.
 
     Raises:
-        ValueError: the text is empty, or `max_new_tokens` is not positive.
+        ValueError: the text is empty, or `max_new_tokens` or a cancellation is not positive.
     """
 
     text: str = field(validator=and_(instance_of(str), min_len(1)))
     max_new_tokens: int = field(default=64, validator=and_(instance_of(int), gt(0)))
     parameters: Mapping[str, Json] = Factory(dict)
     """Further generation parameters, under the protocol's own names; None removes one."""
+    cancel_after_s: float | None = field(default=None, validator=optional(gt(0)))
+    """We end the request so long after it was due, or in a closed loop after it was begun, as a
+    user who has waited enough."""
+    cancel_after_tokens: int | None = field(default=None, validator=optional(gt(0)))
+    """We end the request once so many tokens have come, as a user who has read enough. Needs a
+    stream."""
 
 
 @frozen(kw_only=True)

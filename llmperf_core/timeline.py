@@ -19,6 +19,8 @@ Stamps: TypeAlias = Literal["kernel", "user"]
 CountedBy: TypeAlias = Literal["stream", "usage", "tokenizer"]
 """Where a token count comes from: events of the stream, the server's own count, a tokenizer."""
 
+CancelledAfter: TypeAlias = Literal["time", "tokens"]
+
 
 def int64(values: object) -> npt.NDArray[np.int64]:
     """Return the values as a read-only int64 array, shape (n,)."""
@@ -50,7 +52,15 @@ class Censored:
     """Still in flight when the drain ended: how long it would have taken is not known."""
 
 
-Outcome: TypeAlias = Completed | Failed | Censored
+@frozen
+class Cancelled:
+    """We ended it, as the workload said a user would: neither a failure nor a thing unknown."""
+
+    after: CancelledAfter
+    """What the user had had enough of."""
+
+
+Outcome: TypeAlias = Completed | Failed | Censored | Cancelled
 
 
 @frozen

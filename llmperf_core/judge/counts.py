@@ -12,7 +12,9 @@ from llmperf_core.judge import rates
 from llmperf_core.judge.rates import Binned
 from llmperf_core.judge.slo import Slo
 from llmperf_core.timeline import (
+    Cancelled,
     Censored,
+    Completed,
     CountedBy,
     Failed,
     Stamps,
@@ -34,6 +36,8 @@ class RequestCounts:
     failed: int
     censored: int
     """Still in flight when the drain ended."""
+    cancelled: int = 0
+    """Ended by us, as the workload said a user would."""
     drained: int
     """Of the completed and failed ones, those that ended after the window had closed."""
     by_error: Mapping[str, int]
@@ -45,6 +49,7 @@ class RequestCounts:
             completed=self.completed + other.completed,
             failed=self.failed + other.failed,
             censored=self.censored + other.censored,
+            cancelled=self.cancelled + other.cancelled,
             drained=self.drained + other.drained,
             by_error=dict(by_error.most_common()),
         )
@@ -52,7 +57,7 @@ class RequestCounts:
     @property
     def total(self) -> int:
         """All requests that started in the window."""
-        return self.completed + self.failed + self.censored
+        return self.completed + self.failed + self.censored + self.cancelled
 
     @property
     def censored_share(self) -> float:
@@ -167,11 +172,12 @@ def together(parts: Sequence[Part]) -> Part:
 
 def _requests(inside: Sequence[Timeline], window: Window) -> RequestCounts:
     errors = Counter(t.outcome.error for t in inside if isinstance(t.outcome, Failed))
-    ended = [t for t in inside if not isinstance(t.outcome, Censored)]
+    ended = [t for t in inside if isinstance(t.outcome, Completed | Failed)]
     return RequestCounts(
         completed=len(ended) - errors.total(),
         failed=errors.total(),
-        censored=len(inside) - len(ended),
+        censored=sum(isinstance(t.outcome, Censored) for t in inside),
+        cancelled=sum(isinstance(t.outcome, Cancelled) for t in inside),
         drained=sum(t.ended_at_ns >= window.close_at_ns for t in ended),
         by_error=dict(errors.most_common()),
     )

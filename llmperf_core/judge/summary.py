@@ -24,9 +24,8 @@ from llmperf_core.judge.quantity import Interval, Quantity
 from llmperf_core.judge.slo import Slo
 from llmperf_core.judge.steadiness import Drift, steady
 from llmperf_core.judge.survival import Survival
-from llmperf_core.load import LoadProfile, OpenLoop
+from llmperf_core.load import LoadProfile, OpenLoop, Planned
 from llmperf_core.timeline import Observation, Timeline, Window
-from llmperf_core.units import s_from_ns
 
 _CHUNK = 5_000
 """Requests that are held in memory at once, if the timelines come from a journal."""
@@ -276,7 +275,7 @@ def _asked_and_offered(
     if not isinstance(load, OpenLoop):
         return None, None
     asked = whole.sent.whole
-    if load.kind == "constant":
+    if isinstance(load, Planned):
         # Where chance has no part, the plan itself is known, not only what was begun of it.
-        asked = max(asked, int(load.value * s_from_ns(window.duration_ns)))
+        asked = max(asked, load.planned(window.open_at_ns, window.close_at_ns) or 0)
     return asked, whole.sent.part

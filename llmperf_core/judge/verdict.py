@@ -160,6 +160,8 @@ def no_completed_request(evidence: Evidence) -> Reason | None:
     if requests.by_error:
         named = ", ".join(f"{error} {count}×" for error, count in requests.by_error.items())
         detail += f": {named}"
+    if requests.cancelled:
+        detail += f"; the workload cancelled {requests.cancelled}"
     return Reason("no_completed_request", detail, "invalid")
 
 

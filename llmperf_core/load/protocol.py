@@ -41,8 +41,33 @@ class OpenLoop(Protocol):
         ...
 
     def instants(self, rng: np.random.Generator) -> Iterator[int]:
-        """Yield planned instants in nanoseconds from the start of the stage, non-decreasing."""
+        """Yield planned instants in nanoseconds from the start of the stage, non-decreasing.
+
+        A plan that ends closes the window with its last instant.
+        """
         ...
 
 
 LoadProfile: TypeAlias = ClosedLoop | OpenLoop
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """An open loop that knows how many requests it plans, before chance has had a say."""
+
+    def planned(self, from_ns: int, to_ns: int) -> int | None:
+        """Return how many requests are due in this stretch, or one fewer.
+
+        None where chance decides: then only what was begun of the plan is known.
+        """
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A profile that one figure does not tell from others of its kind."""
+
+    @property
+    def label(self) -> str:
+        """What tables call it, in a few words."""
+        ...

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 import anyio
 import httpx
@@ -15,6 +15,7 @@ from llmperf_core.run.failures import detail_of, failure_of
 from llmperf_core.run.settings import Settings
 from llmperf_core.target import Decoder, Endpoint, Prompt, Reply
 from llmperf_core.timeline import (
+    Cancelled,
     Censored,
     Completed,
     Connection,
@@ -57,6 +58,8 @@ class Client:
     """The run's zero on the clock."""
     tally: Tally
     decoding: anyio.Lock
+    admission: AbstractAsyncContextManager[object]
+    """Is entered for as long as a request is in flight; may make it wait for others to end."""
     clock: Clock = time.monotonic_ns
 
 
@@ -64,6 +67,7 @@ class Client:
 class _Answer:
     """What one exchange has learned so far."""
 
+    prompt: Prompt
     trace: Trace
     began_at_ns: int
     decoder: Decoder | None = None
@@ -115,10 +119,13 @@ async def exchange(
     """
     not_before_ns = None if due_at_ns is None else client.zero_ns + due_at_ns
     trace = Trace(not_before_ns=not_before_ns, max_bytes=client.settings.max_response_bytes)
-    answer = _Answer(trace, not_before_ns or client.clock())
+    if prompt.cancel_after_tokens is not None:
+        trace.wake_bytes = 0  # whoever counts tokens has to see each of them
+    answer = _Answer(prompt, trace, not_before_ns or client.clock())
     outcome: Outcome = Censored()
     try:
-        outcome = _without_secrets(await _ask(client, prompt, answer), client.endpoint)
+        async with client.admission:
+            outcome = _without_secrets(await _ask(client, answer), client.endpoint)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         outcome = failure_of(error)
     except anyio.get_cancelled_exc_class():
@@ -128,22 +135,22 @@ async def exchange(
     finally:
         client.tally.reads += trace.read_count
         client.tally.user_stamped += trace.user_stamped if client.on_wire else trace.read_count
-        note(_timeline(client, prompt, answer, outcome, index=index, due_at_ns=due_at_ns))
+        note(_timeline(client, answer, outcome, index=index, due_at_ns=due_at_ns))
     return outcome
 
 
-async def _ask(client: Client, prompt: Prompt, answer: _Answer) -> Outcome:
+async def _ask(client: Client, answer: _Answer) -> Outcome:
     """Send the request, take the response in, and return how it ended."""
     limit = _next_limit(client, answer)
     with anyio.move_on_after(s_from_ns(limit.at_ns - client.clock())) as waiting_for_head:
-        response = await _send(client, prompt, answer)
+        response = await _send(client, answer)
         waiting_for_head.deadline = math.inf
         try:
             return await _receive(client, response, answer)
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
-    return limit.failure
+    return limit.outcome
 
 
 def _without_secrets(outcome: Outcome, endpoint: Endpoint) -> Outcome:
@@ -157,9 +164,9 @@ def _without_secrets(outcome: Outcome, endpoint: Endpoint) -> Outcome:
     return evolve(outcome, detail=detail)
 
 
-async def _send(client: Client, prompt: Prompt, answer: _Answer) -> httpx.Response:
+async def _send(client: Client, answer: _Answer) -> httpx.Response:
     endpoint, trace = client.endpoint, answer.trace
-    asked = endpoint.codec.request(prompt)
+    asked = endpoint.codec.request(answer.prompt)
     request = client.http.build_request(
         asked.method,
         endpoint.base_url + asked.path,
@@ -200,9 +207,9 @@ def _refusal(response: httpx.Response, answer: _Answer) -> Failed:
 async def _end(client: Client, answer: _Answer) -> Outcome:
     """Wait for the end, and return how a response with status 200 went."""
     try:
-        late = await _wait_for_end(client, answer)
+        given_up = await _wait_for_end(client, answer)
         await _decode(client, answer)
-        return late or _judge(answer)
+        return given_up or _judge(answer)
     except DecodeError as error:
         return Failed("malformed", detail_of(error))
 
@@ -217,15 +224,18 @@ async def _decode(client: Client, answer: _Answer) -> None:
         answer.decode()
 
 
-async def _wait_for_end(client: Client, answer: _Answer) -> Failed | None:
-    """Return None when the response has ended, or the deadline that has passed before."""
+async def _wait_for_end(client: Client, answer: _Answer) -> Failed | Cancelled | None:
+    """Return None when the response has ended, or why it was given up before."""
+    enough = answer.prompt.cancel_after_tokens or math.inf
     look_again_s = min(client.settings.deadlines.gap_s, client.settings.deadlines.first_token_s)
     while not answer.trace.ended:
         await _decode(client, answer)
+        if len(answer.reply.token_at_ns) >= enough:
+            return Cancelled("tokens")
         limit = _next_limit(client, answer)
         left_s = s_from_ns(limit.at_ns - client.clock())
         if left_s <= 0:
-            return limit.failure
+            return limit.outcome
         with anyio.move_on_after(min(left_s, look_again_s)):
             await answer.trace.wait()
     return None
@@ -263,11 +273,11 @@ def _judge(answer: _Answer) -> Outcome:
 @frozen
 class _Limit:
     at_ns: int
-    failure: Failed
+    outcome: Failed | Cancelled
 
 
 def _next_limit(client: Client, answer: _Answer) -> _Limit:
-    """Return the deadline that comes next, given the tokens that have been decoded."""
+    """Return what ends the waiting next, given the tokens that have been decoded."""
     deadlines, tokens = client.settings.deadlines, answer.reply.token_at_ns
     limits = [("timeout_whole", answer.began_at_ns, deadlines.whole_s)]
     if client.endpoint.codec.stream and tokens:
@@ -275,17 +285,14 @@ def _next_limit(client: Client, answer: _Answer) -> _Limit:
     elif client.endpoint.codec.stream:
         limits.append(("timeout_first_token", answer.began_at_ns, deadlines.first_token_s))
     name, since_ns, limit_s = min(limits, key=lambda limit: limit[1] + ns_from_s(limit[2]))
-    return _Limit(since_ns + ns_from_s(limit_s), Failed(name, f"more than {limit_s:g} s"))
+    at_ns, patience_s = since_ns + ns_from_s(limit_s), answer.prompt.cancel_after_s
+    if patience_s is not None and answer.began_at_ns + ns_from_s(patience_s) < at_ns:
+        return _Limit(answer.began_at_ns + ns_from_s(patience_s), Cancelled("time"))
+    return _Limit(at_ns, Failed(name, f"more than {limit_s:g} s"))
 
 
 def _timeline(
-    client: Client,
-    prompt: Prompt,
-    answer: _Answer,
-    outcome: Outcome,
-    *,
-    index: int,
-    due_at_ns: int | None,
+    client: Client, answer: _Answer, outcome: Outcome, *, index: int, due_at_ns: int | None
 ) -> Timeline:
     trace, reply, zero_ns = answer.trace, answer.reply, client.zero_ns
     ended_at_ns = trace.ended_at_ns if trace.ended_at_ns is not None else client.clock()
@@ -299,7 +306,7 @@ def _timeline(
         ended_at_ns=ended_at_ns - zero_ns,
         outcome=outcome,
         tokens=_count(reply),
-        asked_tokens=prompt.max_new_tokens,
+        asked_tokens=answer.prompt.max_new_tokens,
         connection=trace.connection if client.on_wire else Connection(fresh=False),
         server_ns=reply.server_ns,
         stamps="kernel" if client.on_wire and not trace.user_stamped else "user",

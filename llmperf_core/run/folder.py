@@ -14,7 +14,7 @@ Every file but the journal is written whole or not at all.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from attrs import asdict, evolve, field, frozen
 
 from llmperf_core.errors import StoredRunError
 from llmperf_core.judge import Aggregate, Slo, Source
-from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.load import LoadProfile, load_of, record_of
 from llmperf_core.run.journal import Journal, StoredTimelines, read_journal
 from llmperf_core.run.settings import Settings
 from llmperf_core.target import Json
@@ -34,11 +34,6 @@ SCHEMA = "llmperf.run/1"
 _IN_MEMORY_BYTES = 1 << 27
 """Of a journal; as timelines, its requests take about twice as much memory."""
 _MEASUREMENT = ("stage.json", "timelines.jsonl")
-_LOADS: Mapping[str, Callable[[Any], LoadProfile]] = {
-    "concurrency": Concurrency,
-    "constant": ConstantRate,
-    "poisson": Poisson,
-}
 
 
 @frozen(kw_only=True)
@@ -127,7 +122,7 @@ class StageFolder:
             path.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
-        self._load: Mapping[str, Json] = {"kind": load.kind, "value": load.value}
+        self._load = record_of(load)
         _write(path / "stage.json", json_file({"load": self._load, "observation": None}))
 
     def journal(self) -> Journal:
@@ -178,7 +173,7 @@ def _stage_folders(path: Path) -> list[Path]:
 def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
     stored = _read(path / "stage.json")
     try:
-        load = _LOADS[stored["load"]["kind"]](stored["load"]["value"])
+        load = load_of(stored["load"])
         seen = stored["observation"]
         observation = None if seen is None else msgspec.convert(seen, Observation)
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:

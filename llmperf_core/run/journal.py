@@ -8,13 +8,15 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self, overload
+from typing import Annotated, Literal, Self, TypeAlias, overload
 
 import msgspec
 from attrs import asdict
 
 from llmperf_core.errors import StoredRunError
 from llmperf_core.timeline import (
+    Cancelled,
+    CancelledAfter,
     Censored,
     Completed,
     Connection,
@@ -28,6 +30,9 @@ from llmperf_core.timeline import (
 
 # What an array of instants holds.
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+_Status: TypeAlias = Literal["completed", "failed", "censored", "cancelled"]
 
 
 class _Tokens(msgspec.Struct):
@@ -48,7 +53,7 @@ class _Line(msgspec.Struct):
     """A timeline as it is stored; the names are those of `Timeline`."""
 
     index: int
-    status: Literal["completed", "failed", "censored"]
+    status: _Status
     due_at_ns: _Int64 | None
     sent_at_ns: _Int64 | None
     ended_at_ns: _Int64
@@ -59,6 +64,7 @@ class _Line(msgspec.Struct):
     finish_reason: str | None = None
     error: str = ""
     detail: str = ""
+    cancelled_after: CancelledAfter = "time"
     server_ns: Mapping[str, _Int64] = {}
     token_at_ns: list[_Int64] = []
     read_lag_ns: list[_Int64] = []
@@ -77,6 +83,7 @@ def line_of(timeline: Timeline) -> bytes:
         finish_reason=outcome.finish_reason if isinstance(outcome, Completed) else None,
         error=outcome.error if isinstance(outcome, Failed) else "",
         detail=outcome.detail if isinstance(outcome, Failed) else "",
+        cancelled_after=outcome.after if isinstance(outcome, Cancelled) else "time",
         due_at_ns=timeline.due_at_ns,
         sent_at_ns=timeline.sent_at_ns,
         ended_at_ns=timeline.ended_at_ns,
@@ -115,7 +122,7 @@ def timeline_of(line: bytes) -> Timeline:
     )
 
 
-def _status(outcome: Outcome) -> Literal["completed", "failed", "censored"]:
+def _status(outcome: Outcome) -> _Status:
     match outcome:
         case Completed():
             return "completed"
@@ -123,6 +130,8 @@ def _status(outcome: Outcome) -> Literal["completed", "failed", "censored"]:
             return "failed"
         case Censored():
             return "censored"
+        case Cancelled():
+            return "cancelled"
 
 
 def _outcome(stored: _Line) -> Outcome:
@@ -133,6 +142,8 @@ def _outcome(stored: _Line) -> Outcome:
             return Failed(stored.error, stored.detail)
         case "censored":
             return Censored()
+        case "cancelled":
+            return Cancelled(stored.cancelled_after)
 
 
 class Journal:

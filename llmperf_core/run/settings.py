@@ -41,6 +41,9 @@ class Settings:
     """At most this many requests are started in the window; None leaves it to `duration_s`."""
     warmup_s: float = field(default=2.0, validator=ge(0))
     """Load before the window opens, which no figure counts."""
+    max_in_flight: int | None = field(default=None, validator=optional(gt(0)))
+    """Of an open loop, at most this many requests are in flight. Others wait in their order, none
+    is dropped, and the wait counts: every latency is from due."""
     drain_s: float = field(default=60.0, validator=ge(0))
     """How long requests in flight at the window's close may take to end; later ones are censored.
     """

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -100,9 +100,18 @@ async def _client(job: Job, clock: Clock) -> AsyncIterator[tuple[Client, Wire | 
                 zero_ns=clock(),
                 tally=Tally(),
                 decoding=anyio.Lock(),
+                admission=_admission(job),
                 clock=clock,
             )
             yield client, wire
+
+
+def _admission(job: Job) -> AbstractAsyncContextManager[object]:
+    """Return what keeps an open loop's requests in flight to their limit; first come, first in."""
+    limit = job.settings.max_in_flight
+    if limit is None or not isinstance(job.load, OpenLoop):
+        return nullcontext()
+    return anyio.CapacityLimiter(limit)
 
 
 def _transport(endpoint: Endpoint, *, stamped: bool) -> httpx.AsyncBaseTransport:
@@ -183,6 +192,7 @@ class _Stage:
             await checkpoint()  # the sockets are read between two starts
 
     async def _start_when_due(self, load: OpenLoop, requests: TaskGroup) -> None:
+        last_due_at_ns = 0
         for due_at_ns in load.instants(np.random.default_rng(self._job.seed)):
             if not self._admit(due_at_ns):
                 return
@@ -190,6 +200,13 @@ class _Stage:
             requests.start_soon(self._one, due_at_ns)
             # A plan that this machine cannot keep up with must not hold up what has started.
             await anyio.lowlevel.checkpoint()
+            last_due_at_ns = due_at_ns
+        self._end_plan(last_due_at_ns)
+
+    def _end_plan(self, last_due_at_ns: int) -> None:
+        """Close the window with the last instant of a plan that ends."""
+        self._close_at_ns = last_due_at_ns + 1  # the instant itself is inside
+        self._exhausted.set()
 
     async def _keep_one_in_flight(self) -> None:
         pause_s = 0.0

@@ -1,5 +1,6 @@
 """How a run is read: the JSON document, the terminal's table, the notebook's HTML."""
 
+from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibration_document, calibration_lines
 from llmperf_core.show.comparison import (
     ComparisonView,
@@ -12,7 +13,7 @@ from llmperf_core.show.comparison import (
 from llmperf_core.show.document import SCHEMA, run_document, stage_document
 from llmperf_core.show.html import comparison_html, run_html, stage_html
 from llmperf_core.show.table import render, render_comparison, render_detectable
-from llmperf_core.show.view import RunView, StageView, load_label
+from llmperf_core.show.view import RunView, StageView
 
 __all__ = [
     "SCHEMA",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from attrs import asdict
 
 from llmperf_core.judge import MetricSummary, Quantity, Summary, Verdict
+from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibration_document
 from llmperf_core.show.view import RunView, StageView
 from llmperf_core.target import Json
@@ -38,7 +39,11 @@ def stage_document(view: StageView) -> dict[str, Json]:
     """Return one entry of the run's `stages`."""
     summary = view.summary
     return {
-        "load": {"kind": view.load.kind, "value": view.load.value},
+        "load": {
+            "kind": view.load.kind,
+            "value": view.load.value,
+            "label": load_label(view.load),
+        },
         "window_s": _rounded(s_from_ns(summary.window.duration_ns)),
         "window": {
             "open_s": _rounded(s_from_ns(summary.window.open_at_ns)),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, ComparisonView, conclusions
 from llmperf_core.show.view import (
@@ -13,7 +14,6 @@ from llmperf_core.show.view import (
     StageView,
     in_a_word,
     instrument,
-    load_label,
     measured,
     stage_columns,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, DETECTABLE_COLUMNS, conclusions
 from llmperf_core.show.view import (
@@ -11,7 +12,6 @@ from llmperf_core.show.view import (
     Row,
     in_a_word,
     instrument,
-    load_label,
     measured,
     stage_columns,
 )

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from attrs import Factory, field, frozen
 
 from llmperf_core.judge import Calibration, MetricSummary, Quantity, Summary, Verdict
-from llmperf_core.load import LoadProfile, OpenLoop
+from llmperf_core.load import LoadProfile, load_label
 from llmperf_core.target import Json
 from llmperf_core.units import format_duration, format_number
 
@@ -54,12 +54,6 @@ class Column(Generic[Row]):
     numeric: bool = True
 
 
-def load_label(load: LoadProfile) -> str:
-    """Return the load in words: `concurrency 20`, `poisson 8/s`."""
-    unit = "/s" if isinstance(load, OpenLoop) else ""
-    return f"{load.kind} {load.value:g}{unit}"
-
-
 def number(quantity: Quantity | None) -> str:
     """Return the number of a quantity without its unit; an en dash for none."""
     return format_number(None if quantity is None else quantity.value)
@@ -93,6 +87,8 @@ def in_a_word(view: StageView) -> str:
     """Return the counts of a stage in words: requests by what became of them, and tokens."""
     requests, tokens = view.summary.requests, view.summary.tokens
     parts = [f"{requests.completed:,} completed", f"{requests.failed:,} failed"]
+    if requests.cancelled:
+        parts.append(f"{requests.cancelled:,} cancelled by the workload")
     if requests.censored:
         share = format_number(100 * requests.censored_share)
         parts.append(f"{requests.censored:,} censored ({share} %)")

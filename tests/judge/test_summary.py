@@ -9,8 +9,9 @@ from attrs import evolve, fields
 from llmperf_core.judge import E2E, TTFT, Slo, Summary, summarize, summarize_metric
 from llmperf_core.judge import summary as module
 from llmperf_core.judge.quantity import Quantity
-from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson, Ramp
 from llmperf_core.timeline import (
+    Cancelled,
     Censored,
     Completed,
     Connection,
@@ -231,6 +232,18 @@ def test_an_open_loop_counts_from_due() -> None:
     assert value(summary["service_e2e"].max) == 180
 
 
+def test_what_we_cancelled_is_counted_by_itself() -> None:
+    """It neither failed nor is it unknown; its tokens came, and it is no sample of a latency."""
+    cancelled = evolve(answer(11_000), outcome=Cancelled("tokens"))
+    summary = summary_of(answer(12_000), cancelled)
+
+    requests = summary.requests
+    assert (requests.completed, requests.failed, requests.censored) == (1, 0, 0)
+    assert (requests.cancelled, requests.total) == (1, 2)
+    assert summary["e2e"].count == 1
+    assert value(summary.output_tokens_per_s) == 1.0
+
+
 def test_what_an_open_loop_asked_for_is_known() -> None:
     """Due in the window, and of these the sent ones; of a constant rate, the whole plan."""
     requests = [due(9_999, 0), due(10_000, 0), due(15_000, None), due(19_999, 50)]
@@ -238,6 +251,10 @@ def test_what_an_open_loop_asked_for_is_known() -> None:
     assert (chance.asked, chance.offered) == (3, 2)
     planned = summary_of(*requests, load=ConstantRate(2))
     assert (planned.asked, planned.offered) == (20, 2)
+    ramp = summary_of(*requests, load=Ramp(0, 40, duration_s=20, spread="constant"))
+    assert (ramp.asked, ramp.offered) == (300, 2)
+    by_chance = summary_of(*requests, load=Ramp(0, 40, duration_s=20))
+    assert (by_chance.asked, by_chance.offered) == (3, 2)
     closed = summary_of(*STAGE)
     assert (closed.asked, closed.offered) == (None, None)
 

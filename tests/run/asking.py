@@ -33,7 +33,7 @@ class Asker:
 
     client: Client
 
-    async def ask(self, due_in_s: float | None = None) -> Timeline:
+    async def ask(self, due_in_s: float | None = None, *, prompt: Prompt = PROMPT) -> Timeline:
         """Make a request, and return the one timeline that was noted."""
         noted: list[Timeline] = []
         due_at_ns = None
@@ -41,7 +41,7 @@ class Asker:
             due_at_ns = time.monotonic_ns() - self.client.zero_ns + round(due_in_s * NS_PER_S)
         with anyio.fail_after(_PATIENCE_S):
             outcome = await exchange(
-                self.client, PROMPT, index=0, due_at_ns=due_at_ns, note=noted.append
+                self.client, prompt, index=0, due_at_ns=due_at_ns, note=noted.append
             )
         [timeline] = noted
         assert timeline.outcome == outcome

@@ -286,8 +286,8 @@ EDITS = [
     ("run.json", '"ttft_ms": 500', '"ttft_ms": -500'),
     ("run.json", '"tpot_ms": 20.5', '"tpot_ms": "soon"'),
     ("run.json", '"environment": {', '"environment": [], "mood": {'),
-    ("stage.json", '"value": 5', '"value": 0'),
-    ("stage.json", '"value": 5', '"value": "5"'),
+    ("stage.json", '"slots": 5', '"value": 0'),
+    ("stage.json", '"slots": 5', '"slots": "5"'),
     ("stage.json", '"open_at_ns"', '"opens"'),
     ("stage.json", '"reads": 9', '"reads": null'),
 ]

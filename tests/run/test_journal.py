@@ -13,6 +13,7 @@ from llmperf_core.errors import StoredRunError
 from llmperf_core.run import Journal, read_journal
 from llmperf_core.run.journal import StoredTimelines, line_of, timeline_of
 from llmperf_core.timeline import (
+    Cancelled,
     Censored,
     Completed,
     Connection,
@@ -27,7 +28,10 @@ counts = st.integers(0, 2**53)
 # Lone surrogates are not text: no decoder of ours lets one through.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 outcomes = (
-    st.builds(Completed, st.none() | texts) | st.builds(Failed, texts, texts) | st.builds(Censored)
+    st.builds(Completed, st.none() | texts)
+    | st.builds(Failed, texts, texts)
+    | st.builds(Censored)
+    | st.builds(Cancelled, st.sampled_from(["time", "tokens"]))
 )
 timelines = st.builds(
     Timeline,

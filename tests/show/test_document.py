@@ -21,7 +21,7 @@ def test_the_document_has_the_keys_of_the_contract(stage: Make) -> None:
     assert (document["target"], document["simulated"]) == ("http://h:1", False)
     assert document["environment"] == {"python": "3.11"}
     (entry,) = json.loads(json.dumps(document, allow_nan=False))["stages"]
-    assert entry["load"] == {"kind": "concurrency", "value": 20}
+    assert entry["load"] == {"kind": "concurrency", "value": 20, "label": "concurrency 20"}
     assert entry["window_s"] == 10
     assert entry["requests"].items() >= {
         "completed": 400, "failed": 0, "censored": 0, "by_error": {},
