@@ -16,11 +16,12 @@ from llmperf_core.judge import (
     Verdict,
     over_repeats,
 )
-from llmperf_core.load import Concurrency, ConstantRate, Poisson
+from llmperf_core.load import Concurrency, ConstantRate, Gamma, Poisson, Ramp, Replay, Steps
 from llmperf_core.results import Run, StageResult, load_run
 from llmperf_core.run import Deadlines, Settings
 from llmperf_core.target import Endpoint, Options, Prompt, Target
 from llmperf_core.timeline import Timeline
+from llmperf_core.traces import read_trace
 from llmperf_core.workload import Fixed, Synthetic
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Deadlines",
     "Endpoint",
     "Fixed",
+    "Gamma",
     "InterruptedRunError",
     "LLMPerfError",
     "Metric",
@@ -38,11 +40,14 @@ __all__ = [
     "Poisson",
     "Precision",
     "Prompt",
+    "Ramp",
     "Repeats",
+    "Replay",
     "Run",
     "Settings",
     "Slo",
     "StageResult",
+    "Steps",
     "Synthetic",
     "Target",
     "Timeline",
@@ -58,6 +63,7 @@ __all__ = [
     "import_results",
     "load_run",
     "over_repeats",
+    "read_trace",
     "sweep",
     "target_of",
 ]

@@ -26,6 +26,44 @@ def numbers(text: str) -> Sequence[float]:
         raise ArgumentTypeError(f"numbers with commas between them, not {text!r}") from None
 
 
+def arrival(text: str) -> str | float:
+    """Return `poisson` or `constant`, or the shape of `gamma:SHAPE`.
+
+    Raises:
+        ArgumentTypeError: it is none of them.
+    """
+    kind, _, shape = text.partition(":")
+    if kind == "gamma" and shape:
+        return numbers(shape)[0]
+    if text not in ("poisson", "constant"):
+        raise ArgumentTypeError(f"poisson, constant or gamma:SHAPE, not {text!r}")
+    return text
+
+
+def ramp(text: str) -> tuple[float, float, float]:
+    """Return `1:20:60` as the two rates and the seconds between them.
+
+    Raises:
+        ArgumentTypeError: it is no such thing.
+    """
+    parts = numbers(text.replace(":", ","))
+    if len(parts) != 3:
+        raise ArgumentTypeError(f"FROM:TO:SECONDS, such as 1:20:60, not {text!r}")
+    return parts[0], parts[1], parts[2]
+
+
+def steps(text: str) -> Sequence[tuple[float, float]]:
+    """Return `2:30,8:30` as rates, each with its seconds.
+
+    Raises:
+        ArgumentTypeError: it is no such thing.
+    """
+    pairs = [numbers(part.replace(":", ",")) for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ArgumentTypeError(f"RATE:SECONDS with commas between them, not {text!r}")
+    return [(pair[0], pair[1]) for pair in pairs]
+
+
 def whole_numbers(text: str) -> Sequence[int]:
     """Return `1,5,10` as integers.
 

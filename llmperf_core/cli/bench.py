@@ -11,22 +11,34 @@ import attrs
 from llmperf_core.backends import target_of
 from llmperf_core.benchmark import InterruptedRunError, sweep
 from llmperf_core.cli.arguments import (
+    arrival,
     header,
     json_object,
     limits,
     numbers,
     precision,
+    ramp,
+    steps,
     whole_numbers,
 )
 from llmperf_core.cli.output import console, print_json
 from llmperf_core.errors import UsageError
 from llmperf_core.instrument import calibrate
 from llmperf_core.judge import Slo
-from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.load import (
+    Concurrency,
+    ConstantRate,
+    Gamma,
+    LoadProfile,
+    Poisson,
+    Ramp,
+    Steps,
+)
 from llmperf_core.results import Run
 from llmperf_core.run import Settings
 from llmperf_core.show import render
 from llmperf_core.target import Options
+from llmperf_core.traces import read_trace
 from llmperf_core.workload import Workload, workload_of
 
 T = TypeVar("T")
@@ -62,11 +74,27 @@ def _define_load(parser: argparse.ArgumentParser) -> None:
     either.add_argument(
         "--rate", metavar="R,…", type=numbers, help="requests started a second, come what may"
     )
+    either.add_argument(
+        "--ramp", metavar="FROM:TO:S", type=ramp, help="a rate that changes evenly in S seconds"
+    )
+    either.add_argument(
+        "--steps", metavar="RATE:S,…", type=steps, help="one rate after the other, each S seconds"
+    )
+    either.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="recorded arrivals: a trace of Azure, Mooncake or BurstGPT, or a timelines.jsonl",
+    )
     group.add_argument(
         "--arrival",
-        choices=("poisson", "constant"),
+        metavar="KIND",
+        type=arrival,
         default="poisson",
-        help="how the arrivals of a rate are spread (default: poisson)",
+        help="how the arrivals of a rate are spread: poisson (default), constant or gamma:SHAPE, "
+        "where a shape below 1 makes bursts",
+    )
+    group.add_argument(
+        "--max-in-flight", metavar="N", type=int, help="arrivals beyond N wait, and the wait counts"
     )
     group.add_argument(
         "--workload",
@@ -182,11 +210,24 @@ def _print(done: Run, given: argparse.Namespace) -> None:
 
 
 def _loads(given: argparse.Namespace) -> Sequence[LoadProfile]:
-    if given.rate is None:
+    if given.rate is not None:
+        return [_rate(rate_rps, given.arrival) for rate_rps in given.rate]
+    if given.replay is not None:
+        return [read_trace(given.replay)]
+    if given.ramp is None and given.steps is None:
         return [Concurrency(slots) for slots in given.concurrency]
-    if given.arrival == "poisson":
-        return [Poisson(rate_rps) for rate_rps in given.rate]
-    return [ConstantRate(rate_rps) for rate_rps in given.rate]
+    if isinstance(given.arrival, float):
+        raise UsageError("a rate that changes is spread as poisson or constant; not gamma")
+    if given.steps is not None:
+        return [Steps(given.steps, spread=given.arrival)]
+    from_rps, to_rps, duration_s = given.ramp
+    return [Ramp(from_rps, to_rps, duration_s=duration_s, spread=given.arrival)]
+
+
+def _rate(rate_rps: float, arrival: str | float) -> LoadProfile:
+    if isinstance(arrival, float):
+        return Gamma(rate_rps, arrival)
+    return Poisson(rate_rps) if arrival == "poisson" else ConstantRate(rate_rps)
 
 
 def _workload(given: argparse.Namespace) -> Workload:
@@ -209,6 +250,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         quiet=given.quiet,
         in_process=given.in_process,
         precision=given.precision,
+        max_in_flight=given.max_in_flight,
     )
     if given.duration is not None or given.requests is not None:
         settings = attrs.evolve(settings, duration_s=given.duration)

@@ -13,7 +13,7 @@ CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
 WORDS = {"errors", "units", "timeline", "target"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
-FRONT = {"backends", "benchmark", "comparison", "importers", "instrument", "results"}
+FRONT = {"backends", "benchmark", "comparison", "importers", "instrument", "results", "traces"}
 
 # A part of core → the other parts that it may import. `facade` is `llmperf_core` itself.
 ARROWS: dict[str, set[str]] = {
@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "decide": {*WORDS, "workload", "load", "run", "judge"},
     "show": {"errors", "units", "timeline", "target", "load", "judge"},
     "backends": {"errors", "target"},
+    "traces": {"errors", "units", "timeline", "load", "run"},
     "results": {*WORDS, "workload", "load", "run", "judge", "show"},
     "benchmark": {*WORDS, "workload", "load", "run", "judge", "show", "backends", "results"},
     # The library checks itself against the server that `testing` ships, so that stands below it.

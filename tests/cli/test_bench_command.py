@@ -48,6 +48,59 @@ def test_a_table_for_each_load(server: ReferenceServer) -> None:
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        (("--rate", "30", "--arrival", "gamma:0.5"), "gamma:0.5 30/s"),
+        (("--ramp", "10:40:1"), "ramp 10→40/s in 1 s"),
+        (("--steps", "10:0.5,40:0.5", "--arrival", "constant"), "steps 10, 40/s"),
+    ],
+)
+def test_loads_that_change_or_burst(
+    server: ReferenceServer, options: tuple[str, ...], label: str
+) -> None:
+    """Each is written in a word, runs, and is told apart by its label."""
+    done = llmperf("bench", server.url, *options, "--max-in-flight", "50", "--json", *QUICK)
+
+    assert done.stderr == ""
+    [stage] = json.loads(done.stdout)["stages"]
+    assert stage["load"]["label"] == label
+    assert stage["requests"]["completed"] > 3
+
+
+def test_a_run_replays_an_earlier_one(server: ReferenceServer, tmp_path: Path) -> None:
+    """Its journal is a trace: as many requests start again, at the same gaps."""
+    first = llmperf("bench", server.url, "--rate", "20", "--out", str(tmp_path / "first"), *QUICK)
+    assert first.returncode == 0
+    [journal] = (tmp_path / "first").rglob("timelines.jsonl")
+    again = llmperf("bench", server.url, "--replay", str(journal), "--json", *QUICK)
+
+    [stage] = json.loads(again.stdout)["stages"]
+    assert stage["load"]["kind"] == "replay"
+    assert stage["offered"]["asked"] == len(journal.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rate", "5", "--arrival", "bursts"), "poisson, constant or gamma:SHAPE, not 'bursts'"),
+        (("--rate", "5", "--arrival", "gamma:-1"), "'shape' must be > 0.0"),
+        (("--ramp", "1:5"), "FROM:TO:SECONDS, such as 1:20:60, not '1:5'"),
+        (("--ramp", "1:5:0"), "'duration_s' must be > 0"),
+        (("--ramp", "1:5:9", "--arrival", "gamma:2"), "poisson or constant; not gamma"),
+        (("--steps", "1"), "RATE:SECONDS with commas between them, not '1'"),
+        (("--replay", "no/such/file"), "trace 'no/such/file' cannot be read"),
+        (("--max-in-flight", "0"), "'max_in_flight' must be > 0"),
+    ],
+)
+def test_loads_that_cannot_be(options: tuple[str, ...], said: str) -> None:
+    """One line on standard error and status 2, before anything is sent."""
+    done = llmperf("bench", "http://127.0.0.1:9", *options, *QUICK)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr.splitlines()[-1]
+
+
 def test_the_json_document(server: ReferenceServer) -> None:
     """`--json` prints one document with the keys of the contract, and nothing else."""
     done = llmperf("bench", server.url, "--rate", "50", "--arrival", "constant", "--json", *QUICK)
@@ -55,7 +108,7 @@ def test_the_json_document(server: ReferenceServer) -> None:
     assert (done.returncode, done.stderr, document["schema"]) == (0, "", "llmperf.summary/1")
     assert {"target", "environment", "stages"} <= document.keys()
     (stage,) = document["stages"]
-    assert stage["load"] == {"kind": "constant", "value": 50}
+    assert stage["load"] == {"kind": "constant", "value": 50, "label": "constant 50/s"}
     assert stage["requests"]["failed"] == 0
     assert stage["tokens"]["counted_by"] == "usage"
     assert stage["tokens"]["output"] == 5 * stage["requests"]["completed"]
