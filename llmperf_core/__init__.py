@@ -22,20 +22,39 @@ from llmperf_core.run import Deadlines, Settings
 from llmperf_core.target import Endpoint, Options, Prompt, Target
 from llmperf_core.timeline import Timeline
 from llmperf_core.traces import read_trace
-from llmperf_core.workload import Fixed, Synthetic
+from llmperf_core.workload import (
+    Cancelling,
+    Conversations,
+    Dataset,
+    Empirical,
+    Fixed,
+    InOrder,
+    LogNormal,
+    Normal,
+    Synthetic,
+    Uniform,
+    read_dataset,
+)
 
 __all__ = [
     "Calibration",
+    "Cancelling",
     "Comparison",
     "Concurrency",
     "ConstantRate",
+    "Conversations",
+    "Dataset",
     "Deadlines",
+    "Empirical",
     "Endpoint",
     "Fixed",
     "Gamma",
+    "InOrder",
     "InterruptedRunError",
     "LLMPerfError",
+    "LogNormal",
     "Metric",
+    "Normal",
     "Options",
     "Poisson",
     "Precision",
@@ -51,6 +70,7 @@ __all__ = [
     "Synthetic",
     "Target",
     "Timeline",
+    "Uniform",
     "Verdict",
     "__version__",
     "abench",
@@ -63,6 +83,7 @@ __all__ = [
     "import_results",
     "load_run",
     "over_repeats",
+    "read_dataset",
     "read_trace",
     "sweep",
     "target_of",

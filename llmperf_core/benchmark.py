@@ -16,13 +16,14 @@ from llmperf_core.errors import leaf_of
 from llmperf_core.judge import Slo
 from llmperf_core.load import LoadProfile
 from llmperf_core.results import Run, StageResult
+from llmperf_core.run.counting import counted
 from llmperf_core.run.environment import environment
 from llmperf_core.run.executors import in_own_process, in_process
 from llmperf_core.run.folder import RunFolder, RunSpec
 from llmperf_core.run.job import Executor, Job, Listener
 from llmperf_core.run.settings import Settings
 from llmperf_core.show.live import Live
-from llmperf_core.target import Endpoint, Target
+from llmperf_core.target import Careful, Endpoint, Prompt, Target
 from llmperf_core.timeline import Timeline
 from llmperf_core.workload import Synthetic, Workload
 
@@ -193,12 +194,25 @@ class _Sweep:
 
     async def run(self, loads: Sequence[LoadProfile]) -> Run:
         async with self._open_target() as endpoint:
-            spec = self._spec(endpoint)
+            workload = await counted(self.workload, endpoint)
+            seed = self.settings.seed or 0
+            if isinstance(endpoint.codec, Careful):
+                # Where the server would refuse every request, nothing is written nor measured.
+                endpoint.codec.caveats(Prompt(text="any", max_new_tokens=1))
+            spec = self._spec(endpoint, workload)
             place = self.settings.folder
             folder = RunFolder(place, spec) if place is not None else None
             stages: list[StageResult] = []
             for number, load in enumerate(loads):
-                stages.append(await self._stage(number, load, endpoint, spec, folder))
+                job = Job(
+                    endpoint=endpoint,
+                    load=load,
+                    workload=workload,
+                    settings=self.settings,
+                    # No stage may ask what an earlier one has asked: a prefix cache would answer.
+                    seed=seed + number,
+                )
+                stages.append(await self._stage(job, spec, folder))
                 if self.stop.is_set():
                     break
         return Run(spec=spec, stages=tuple(stages))
@@ -225,7 +239,7 @@ class _Sweep:
         if not opened.is_set():
             raise _StoppedBeforeStartError
 
-    def _spec(self, endpoint: Endpoint) -> RunSpec:
+    def _spec(self, endpoint: Endpoint, workload: Workload) -> RunSpec:
         return RunSpec(
             target=self.target.name,
             simulated=endpoint.simulated,
@@ -235,35 +249,20 @@ class _Sweep:
                 "model": endpoint.model,
                 "server": endpoint.server,
             },
-            workload=self.workload.describe(),
+            workload=workload.describe(),
             settings=self.settings,
             seed=self.settings.seed or 0,
             slo=self.slo,
             environment=environment(),
         )
 
-    async def _stage(
-        self,
-        number: int,
-        load: LoadProfile,
-        endpoint: Endpoint,
-        spec: RunSpec,
-        folder: RunFolder | None,
-    ) -> StageResult:
-        place = folder.new_stage(load) if folder is not None else None
-        job = Job(
-            endpoint=endpoint,
-            load=load,
-            workload=self.workload,
-            settings=self.settings,
-            # No stage may ask what an earlier one has asked: a prefix cache would answer.
-            seed=(self.settings.seed or 0) + number,
-        )
+    async def _stage(self, job: Job, spec: RunSpec, folder: RunFolder | None) -> StageResult:
+        place = folder.new_stage(job.load) if folder is not None else None
         timelines: list[Timeline] = []
         execute: Executor = in_process if self.settings.in_process else in_own_process
         with (
             place.journal() if place is not None else nullcontext() as journal,
-            self.live.stage(show.load_label(load), self._planned_s()) as live,
+            self.live.stage(show.load_label(job.load), self._planned_s()) as live,
         ):
 
             def note(timeline: Timeline) -> None:
@@ -274,7 +273,7 @@ class _Sweep:
 
             listener = Listener(note=note, report=live.report)
             observation = await execute(job, listener, self.stop)
-        result = StageResult.of(timelines, observation, load=load, spec=spec)
+        result = StageResult.of(timelines, observation, load=job.load, spec=spec)
         if place is not None:
             result.finish(place)
         return result

@@ -6,14 +6,18 @@ difference between two rows of a table is the endpoint's and not the adapter's.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import httpx
 from attrs import Factory, define, field, frozen
-from attrs.validators import and_, gt, instance_of, min_len, optional
+from attrs.validators import and_, ge, gt, instance_of, min_len, optional
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """Anything that JSON can say."""
+
+
+Turn: TypeAlias = tuple[Literal["system", "user", "assistant"], str]
+"""Who said something in a conversation, and what."""
 
 
 @frozen(kw_only=True)
@@ -34,6 +38,24 @@ class Prompt:
     cancel_after_tokens: int | None = field(default=None, validator=optional(gt(0)))
     """We end the request once so many tokens have come, as a user who has read enough. Needs a
     stream."""
+    history: tuple[Turn, ...] = ()
+    """What was said before it, the oldest first."""
+    then: "Callable[[str], Prompt | None] | None" = field(default=None, repr=False, eq=False)
+    """Takes the answer once it has come whole, and returns what the same user asks next; None ends
+    the conversation."""
+    after_s: float = field(default=0.0, validator=ge(0))
+    """How long its user thinks before asking it, when it is what somebody asks next."""
+    reuse: bool = False
+    """Its beginning is meant to be in the server's cache, so that nobody is warned of that."""
+
+    @property
+    def whole_text(self) -> str:
+        """All that was said and is asked, as one text, for protocols that have no turns.
+
+        It begins with the whole text of the turn before and its answer, so that a prefix cache
+        finds them.
+        """
+        return "\n\n".join([*(said for _, said in self.history), self.text])
 
 
 @frozen(kw_only=True)
@@ -115,6 +137,19 @@ class Codec(Protocol):
 
     def decoder(self, headers: Mapping[str, str]) -> Decoder:
         """Return a decoder for one successful response, given its headers (lower-case names)."""
+        ...
+
+
+@runtime_checkable
+class Careful(Protocol):
+    """A codec that knows what its server silently does otherwise than it is asked."""
+
+    def caveats(self, prompt: Prompt) -> Sequence[str]:
+        """Return what the server will ignore or change of this prompt's request, one line each.
+
+        Raises:
+            UsageError: the server would refuse it.
+        """
         ...
 
 

@@ -170,6 +170,12 @@ class Observation:
     """Network reads that carried a part of a body."""
     user_stamped_reads: int = 0
     """Of `reads`, those that only the program could stamp."""
+    repeated_prompts: int = 0
+    """Prompts that had been asked before in the stage, word for word."""
+    reuse_meant: bool = False
+    """The workload meant the server to have some beginnings of prompts in its cache."""
+    caveats: tuple[str, ...] = ()
+    """What the server ignored or changed of the requests, as its protocol's rules say."""
     interrupted: bool = False
     """Somebody stopped the stage early; what was measured until then is kept."""
     stopped_early: str = ""

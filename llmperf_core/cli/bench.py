@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import attrs
@@ -39,7 +40,7 @@ from llmperf_core.run import Settings
 from llmperf_core.show import render
 from llmperf_core.target import Options
 from llmperf_core.traces import read_trace
-from llmperf_core.workload import Workload, workload_of
+from llmperf_core.workload import Workload, length_of, workload_of
 
 T = TypeVar("T")
 _EXAMPLES = """examples:
@@ -48,6 +49,8 @@ _EXAMPLES = """examples:
   llmperf bench https://api.example.com --api-key-env API_KEY --model NAME --json
 """
 _DEFAULTS = Settings()
+_USUAL_ANSWER = 64
+"""Tokens of an answer to calibrate with, where their number varies or a file says it."""
 
 
 def define(parser: argparse.ArgumentParser) -> None:
@@ -100,10 +103,22 @@ def _define_load(parser: argparse.ArgumentParser) -> None:
         "--workload",
         metavar="SPEC",
         default="synthetic:64",
-        help="synthetic:INPUT_TOKENS or fixed:TEXT (default: %(default)s)",
+        help="synthetic:LENGTH, fixed:TEXT, dataset:FILE, sharegpt:FILE or conversation:LENGTH; a "
+        "LENGTH is a number, uniform(low,high), normal(mean,sd) or lognormal(mean,sd) (default: "
+        "%(default)s)",
     )
     group.add_argument(
-        "--output-tokens", metavar="N", type=int, default=64, help="limit of each answer (64)"
+        "--output-tokens", metavar="LENGTH", help="limit of each answer (64, or as the file says)"
+    )
+    group.add_argument(
+        "--tokenizer",
+        metavar="WHICH",
+        help="what counts the tokens of synthetic prompts: server, or a tokenizer.json",
+    )
+    group.add_argument(
+        "--repeat-prompts",
+        action="store_true",
+        help="do not begin fixed prompts, and those of files, with a salt that no cache knows",
     )
     group.add_argument("--seed", metavar="N", type=int, help="of the prompts and the arrivals")
 
@@ -180,7 +195,9 @@ def run(given: argparse.Namespace) -> int:
     settings = checked(_settings, given)
     if given.calibrate:
         largest = max(loads, key=lambda load: load.value)
-        calibration = calibrate(largest, output_tokens=given.output_tokens, settings=settings)
+        length = None if given.output_tokens is None else length_of(given.output_tokens)
+        tokens = length if isinstance(length, int) else _USUAL_ANSWER
+        calibration = calibrate(largest, output_tokens=tokens, settings=settings)
         settings = attrs.evolve(settings, calibration=calibration)
     try:
         done = sweep(target, loads, workload=workload, slo=slo, settings=settings)
@@ -231,7 +248,13 @@ def _rate(rate_rps: float, arrival: str | float) -> LoadProfile:
 
 
 def _workload(given: argparse.Namespace) -> Workload:
-    return workload_of(given.workload, output_tokens=given.output_tokens)
+    tokenizer = given.tokenizer
+    return workload_of(
+        given.workload,
+        output_tokens=None if given.output_tokens is None else length_of(given.output_tokens),
+        unique=not given.repeat_prompts,
+        tokenizer=tokenizer if tokenizer in (None, "server") else Path(tokenizer),
+    )
 
 
 def _slo(given: argparse.Namespace) -> Slo | None:

@@ -106,6 +106,7 @@ async def exchange(
     index: int,
     due_at_ns: int | None,
     note: Callable[[Timeline], None],
+    hear: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Make one request, note its timeline whatever becomes of it, and return how it ended.
 
@@ -116,6 +117,7 @@ async def exchange(
         due_at_ns: when to send it, on the run's clock; None sends it now.
         note: takes the timeline. Called exactly once, also when the exchange is cancelled: the
             request is censored then.
+        hear: takes the text of an answer that came whole, if the prompt wants to go on from it.
     """
     not_before_ns = None if due_at_ns is None else client.zero_ns + due_at_ns
     trace = Trace(not_before_ns=not_before_ns, max_bytes=client.settings.max_response_bytes)
@@ -136,6 +138,8 @@ async def exchange(
         client.tally.reads += trace.read_count
         client.tally.user_stamped += trace.user_stamped if client.on_wire else trace.read_count
         note(_timeline(client, answer, outcome, index=index, due_at_ns=due_at_ns))
+    if prompt.then is not None and isinstance(outcome, Completed):
+        hear("".join(answer.reply.text))
     return outcome
 
 

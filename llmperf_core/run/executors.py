@@ -41,7 +41,7 @@ async def in_own_process(job: Job, listener: Listener, stop: anyio.Event) -> Obs
     When this is cancelled, the process is stopped and what it had measured is still noted.
 
     Raises:
-        UsageError: the job cannot be sent to another process.
+        UsageError: the job cannot be sent to another process, or asks for what cannot be.
         MeasuringProcessError: the process died.
     """
     message = _message(job)
@@ -156,3 +156,5 @@ async def _listen(lines: BufferedByteReceiveStream, listener: Listener) -> Obser
             listener.report(msgspec.json.decode(rest, type=Progress))
         elif kind == worker.OBSERVATION:
             return msgspec.json.decode(rest, type=Observation)
+        elif kind == worker.USAGE_ERROR:
+            raise UsageError(msgspec.json.decode(rest, type=str))

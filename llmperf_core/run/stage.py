@@ -18,6 +18,7 @@ from llmperf_core.errors import UsageError
 from llmperf_core.judge.precision import LOOKS, Watch
 from llmperf_core.load import OpenLoop
 from llmperf_core.run.exchange import Client, Tally, exchange
+from llmperf_core.run.habits import Habits
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.target import Endpoint, Prompt
 from llmperf_core.timeline import (
@@ -71,6 +72,9 @@ async def measure(
             reads=client.tally.reads,
             user_stamped_reads=client.tally.user_stamped,
             clock_steps=wire.clock_steps if wire is not None else 0,
+            repeated_prompts=stage.habits.repeated,
+            reuse_meant=stage.habits.reuse_meant,
+            caveats=stage.habits.caveats,
             interrupted=stop.is_set(),
             stopped_early=stage.stopped_early,
         )
@@ -148,6 +152,7 @@ class _Stage:
             if settings.duration_s is None
             else self._open_at_ns + ns_from_s(settings.duration_s)
         )
+        self.habits: Habits = Habits(job.endpoint.codec)
         self._exhausted = anyio.Event()
         self._draining = False
         self._started = self._counted = self._ended = 0
@@ -218,25 +223,54 @@ class _Stage:
                 pause_s = 0.0
 
     async def _one(self, due_at_ns: int | None) -> Outcome:
+        """Make a request, and those that the same user makes after it; return how the last ended.
+
+        Those that follow are not planned: each starts when it is sent, also in an open loop.
+        """
         prompt = next(self._prompts, None)
         if prompt is None:
             raise UsageError(
                 f"the workload has no prompt after the first {self._started}; it must yield "
                 "prompts without end: see itertools.cycle"
             )
-        index, self._started = self._started, self._started + 1
-        return await exchange(
-            self._client, prompt, index=index, due_at_ns=due_at_ns, note=self._note
-        )
+        while True:
+            heard: list[str] = []
+            index, self._started = self._started, self._started + 1
+            self.habits.look_at(prompt)
+            outcome = await exchange(
+                self._client,
+                prompt,
+                index=index,
+                due_at_ns=due_at_ns,
+                note=self._note,
+                hear=heard.append,
+            )
+            following = prompt.then(heard[0]) if prompt.then is not None and heard else None
+            if following is None or not await self._goes_on(following):
+                return outcome
+            prompt, due_at_ns = following, None
 
-    def _admit(self, start_at_ns: int) -> bool:
-        """Return whether a request may start then."""
+    async def _goes_on(self, following: Prompt) -> bool:
+        """Let the user think, and return whether there is still time to ask."""
+        with anyio.move_on_after(min(following.after_s, self._left_s())):
+            await self._exhausted.wait()
+        return self._admit(self._now_ns(), planned=False)
+
+    def _admit(self, start_at_ns: int, *, planned: bool = True) -> bool:
+        """Return whether a request may start then.
+
+        Args:
+            start_at_ns: when.
+            planned: whether the load has it in its plan; in an open loop others may follow.
+        """
         if self._close_at_ns is not None and start_at_ns >= self._close_at_ns:
             return False
         if start_at_ns < self._open_at_ns:
             return True
         if self._counted == self._job.settings.requests:
             if self._is_open_loop:
+                if not planned:
+                    return False
                 # The window is that of the plan: it lasts until the next request would be due.
                 self._close_at_ns = start_at_ns
             self._exhausted.set()

@@ -21,7 +21,7 @@ import cloudpickle
 import msgspec
 from attrs import asdict
 
-from llmperf_core.errors import leaf_of
+from llmperf_core.errors import UsageError, leaf_of
 from llmperf_core.run.job import Job, Listener
 from llmperf_core.run.journal import line_of
 from llmperf_core.run.stage import measure
@@ -31,7 +31,7 @@ from llmperf_core.timeline import Observation, Progress, Timeline
 # 10,000 reads a second, and finds nothing.
 _YOUNG_OBJECTS = 50_000
 
-TIMELINE, PROGRESS, OBSERVATION = b"T", b"P", b"O"
+TIMELINE, PROGRESS, OBSERVATION, USAGE_ERROR = b"T", b"P", b"O", b"U"
 """The first byte of a line says what the rest of it is."""
 
 
@@ -112,6 +112,11 @@ def main() -> None:
             mouth,
             backend_options={"use_uvloop": sys.platform != "win32"},
         )
+    except (UsageError, BaseExceptionGroup) as error:
+        leaf = leaf_of(error)
+        if isinstance(leaf, UsageError):  # the caller's mistake is the caller's to hear of
+            mouth.say(USAGE_ERROR, msgspec.json.encode(str(leaf)) + b"\n")
+        raise
     finally:
         mouth.close()  # what was measured before an error is told, too
 

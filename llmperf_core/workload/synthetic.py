@@ -1,27 +1,16 @@
 """Prompts of random common words."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
-from attrs import Factory, asdict, field, frozen
-from attrs.validators import gt
+from attrs import Factory, evolve, field, frozen
+from attrs.validators import and_, ge, gt, instance_of, le
 
 from llmperf_core.target import Json, Prompt
-
-# Short, common English words: byte-pair vocabularies trained on English have each as one token
-# with its leading space, so a word is close to a token. The count that is reported is the
-# server's own; this only aims.
-_COMMON_WORDS = """
-time year people way day man thing woman life child world school state family student group
-country problem hand part place case week company system program question work number night
-point home water room mother area money story fact month lot right study book eye job word
-business issue side kind head house service friend father power hour game line end member
-law car city community name president team minute idea body information back parent face
-level office door health person art war history party result change morning reason research
-girl guy moment air teacher force education
-"""
-_WORDS = _COMMON_WORDS.split()
-_INSTRUCTION = "Continue this text at length:"
+from llmperf_core.workload.lengths import Length, checked, described, draws
+from llmperf_core.workload.words import Count, Vocabulary, counted_vocabulary, text_of
 
 
 @frozen
@@ -31,33 +20,78 @@ class Synthetic:
     So no prefix cache helps, and with 16 tokens and more no two prompts of a run are alike.
 
     Args:
-        input_tokens: the length to aim at. A word is taken as a token, which is an approximation:
-            what the server counted is in the result.
-        output_tokens: the limit on the answer. The server may end before it.
+        input_tokens: the length to aim at, or a distribution of lengths.
+        output_tokens: the limit on the answer, or a distribution of limits. The server may end
+            before it.
         parameters: further generation parameters, under the protocol's own names.
+        prefix_share: of each prompt, the share that it has in common with others, from 0 to 1: a
+            server with a prefix cache computes that only once.
+        prefixes: how many such beginnings there are.
+        tokenizer: `"server"` counts tokens with the server's `/tokenize`, a path with a file
+            `tokenizer.json` (needs the extra `tokenizers`). None takes a word as a token, which is
+            an approximation. What the server counted in the end is in the result.
 
     Raises:
-        ValueError: a length is not positive.
+        ValueError: a number is out of its range.
+        TypeError: a length is neither a whole number nor a distribution.
     """
 
-    input_tokens: int = field(default=64, validator=gt(0))
-    output_tokens: int = field(default=64, validator=gt(0))
+    input_tokens: Length = field(default=64, validator=checked)
+    output_tokens: Length = field(default=64, validator=checked)
     parameters: Mapping[str, Json] = Factory(dict)
+    prefix_share: float = field(default=0.0, validator=and_(ge(0), le(1)), kw_only=True)
+    prefixes: int = field(default=1, validator=and_(instance_of(int), gt(0)), kw_only=True)
+    tokenizer: Literal["server"] | Path | None = field(default=None, kw_only=True)
+    _vocabulary: Vocabulary = field(default=Vocabulary(), repr=False, kw_only=True)
+
+    def counted(self, count: Count, counted_by: str) -> Self:
+        """Return the workload whose lengths were counted in tokens.
+
+        Raises:
+            UsageError: the tokenizer does not know enough of the words.
+        """
+        return evolve(self, vocabulary=counted_vocabulary(count, counted_by))
 
     def prompts(self, seed: int) -> Iterator[Prompt]:
-        """Yield prompts that differ from their first word on."""
-        rng = np.random.default_rng(seed)
-        words = max(1, self.input_tokens - len(_INSTRUCTION.split()))
-        while True:
-            drawn = rng.integers(len(_WORDS), size=words)
-            text = " ".join(_WORDS[i] for i in drawn)
-            # The instruction comes last: a shared beginning would be served from a prefix cache.
+        """Yield prompts that differ from their first word, or from the end of their prefix, on."""
+        rng, vocabulary = np.random.default_rng(seed), self._vocabulary
+        prefixes = [_Prefix(vocabulary, seed, k) for k in range(self.prefixes)]
+        inputs = draws(self.input_tokens, np.random.default_rng([seed, 1]))
+        outputs = draws(self.output_tokens, np.random.default_rng([seed, 2]))
+        for input_tokens, output_tokens in zip(inputs, outputs, strict=True):
+            words = vocabulary.words_for(input_tokens)
+            shared = round(self.prefix_share * words)
+            begun = prefixes[int(rng.integers(self.prefixes))].first(shared) if shared else []
+            drawn = vocabulary.drawn(rng, words - shared, first=not shared)
             yield Prompt(
-                text=f"{text}. {_INSTRUCTION}",
-                max_new_tokens=self.output_tokens,
+                text=text_of([*begun, *drawn]),
+                max_new_tokens=output_tokens,
                 parameters=self.parameters,
+                reuse=shared > 0,
             )
 
     def describe(self) -> Mapping[str, Json]:
-        """Return the kind and the fields."""
-        return {"kind": "synthetic", **asdict(self)}
+        """Return the kind and the fields, and what the lengths were counted by."""
+        shared = {"prefix_share": self.prefix_share, "prefixes": self.prefixes}
+        return {
+            "kind": "synthetic",
+            "input_tokens": described(self.input_tokens),
+            "output_tokens": described(self.output_tokens),
+            "parameters": self.parameters,
+            **(shared if self.prefix_share else {}),
+            "counted_by": self._vocabulary.counted_by,
+        }
+
+
+class _Prefix:
+    """A beginning that prompts share; it grows to what the longest of them takes of it."""
+
+    def __init__(self, vocabulary: Vocabulary, seed: int, number: int) -> None:
+        self._rng = np.random.default_rng([seed, 3, number])
+        self._vocabulary = vocabulary
+        self._words = vocabulary.drawn(self._rng, 1, first=True)
+
+    def first(self, words: int) -> list[str]:
+        missing = max(0, words - len(self._words))
+        self._words += self._vocabulary.drawn(self._rng, missing, first=False)
+        return self._words[:words]

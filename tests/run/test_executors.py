@@ -221,6 +221,16 @@ async def test_process_that_dies_before_it_has_heard(
     assert "exit status" in await failure_of(job, Heard(), MeasuringProcessError)
 
 
+async def test_what_the_server_would_refuse_is_a_usage_error(url: str) -> None:
+    """Also where the measuring process finds it out: before anything is sent."""
+    heard = Heard()
+    workload = Fixed("x", parameters={"temperature": 0})
+    said = await failure_of(job_for(url, workload=workload), heard, UsageError)
+
+    assert said.startswith("TGI refuses temperature = 0")
+    assert not any(timeline.sent_at_ns for timeline in heard.timelines)
+
+
 async def test_job_that_cannot_travel_is_a_usage_error(url: str) -> None:
     """The message says what to do, and no process is started."""
 

@@ -53,6 +53,7 @@ class Model(httpx.AsyncBaseTransport):
     behave: Callable[[int], Behaviour] = lambda _: Behaviour()
     """How the request of this ordinal is answered."""
     asked_at_ns: list[int] = Factory(list)
+    prompts: list[str] = Factory(list)
     in_flight: int = 0
     levels: list[int] = Factory(list)
     """Requests in flight, just after each has come in."""
@@ -60,7 +61,9 @@ class Model(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Take a request in."""
         behaviour = self.behave(len(self.asked_at_ns))
-        tokens = json.loads(await request.aread())["parameters"]["max_new_tokens"]
+        body = json.loads(await request.aread())
+        tokens = body["parameters"]["max_new_tokens"]
+        self.prompts.append(body["inputs"])
         self.asked_at_ns.append(now_ns())
         self.in_flight += 1
         self.levels.append(self.in_flight)

@@ -1,12 +1,15 @@
 """Prompts of random words, each different from every other."""
 
-from itertools import islice, pairwise
+from collections import Counter
+from itertools import islice, pairwise, takewhile
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmperf_core.workload import Synthetic
+from llmperf_core.errors import UsageError
+from llmperf_core.workload import InOrder, Synthetic, Uniform
 
 PROMPTS = 2000
 
@@ -60,7 +63,11 @@ def test_a_stored_run_can_make_it_again() -> None:
         "input_tokens": 5,
         "output_tokens": 9,
         "parameters": {},
+        "counted_by": "words, as an approximation of tokens",
     }
+    varied = Synthetic(Uniform(5, 9), InOrder([1]), prefix_share=0.5, prefixes=3).describe()
+    assert varied["input_tokens"] == {"distribution": "uniform", "low": 5, "high": 9}
+    assert (varied["prefix_share"], varied["prefixes"]) == (0.5, 3)
 
 
 @pytest.mark.parametrize("length", [0, -1])
@@ -70,3 +77,77 @@ def test_a_length_that_cannot_be_is_refused_at_once(length: int) -> None:
         Synthetic(input_tokens=length)
     with pytest.raises(ValueError, match="output_tokens"):
         Synthetic(output_tokens=length)
+    with pytest.raises(TypeError, match="'input_tokens' must be a whole number or a distribution"):
+        Synthetic(input_tokens=1.5)  # type: ignore[arg-type] # that is what is tested
+
+
+def test_lengths_can_vary() -> None:
+    """Each prompt has the next length of its distribution, and so has its answer."""
+    workload = Synthetic(InOrder([16, 100, 37]), InOrder([5, 6]))
+    prompts = list(islice(workload.prompts(0), 6))
+
+    assert [len(prompt.text.split()) for prompt in prompts] == [16, 100, 37, 16, 100, 37]
+    assert [prompt.max_new_tokens for prompt in prompts] == [5, 6, 5, 6, 5, 6]
+
+
+def in_common(a: str, b: str) -> int:
+    """Return how many words two texts begin alike with."""
+    pairs = zip(a.split(), b.split(), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_prefixes_have_the_share_that_was_asked(share: float) -> None:
+    """Any two prompts have so much in common, and hardly more, whatever their lengths."""
+    workload = Synthetic(Uniform(100, 300), prefix_share=share)
+    prompts = list(islice(workload.prompts(0), 200))
+
+    for a, b in pairwise(prompts):
+        shortest = min(len(a.text.split()), len(b.text.split())) - 5
+        assert 0 <= in_common(a.text, b.text) - round(share * shortest) <= 3
+    assert all(prompt.reuse for prompt in prompts)
+    assert not any(prompt.reuse for prompt in islice(Synthetic().prompts(0), 3))
+    assert in_common(prompts[0].text, next(workload.prompts(1)).text) <= 3, "another run, others"
+
+
+def test_there_can_be_several_prefixes() -> None:
+    """Each about as often as the others."""
+    workload = Synthetic(64, prefix_share=0.5, prefixes=4)
+    begun = Counter(prompt.text[:60] for prompt in islice(workload.prompts(0), 400))
+
+    assert len(begun) == 4
+    assert min(begun.values()) > 60
+
+
+def bytes_tokenizer(text: str) -> int:
+    """Count as a made-up tokenizer does: one special token, and one for each four letters."""
+    return 1 + sum(-(-len(word.strip(" .:")) // 4) for word in text.split()) + text.count(".") + 1
+
+
+def test_counted_prompts_have_exactly_the_tokens_that_were_asked() -> None:
+    """Words of several tokens are not used, and what is around them is counted."""
+    workload = Synthetic(Uniform(20, 200)).counted(bytes_tokenizer, "a test")
+    lengths = islice(Uniform(20, 200).draws(np.random.default_rng([3, 1])), 300)
+
+    asked = [bytes_tokenizer(prompt.text) for prompt in islice(workload.prompts(3), 300)]
+    assert asked == list(lengths)
+    assert workload.describe()["counted_by"] == "a test"
+
+
+def test_words_that_begin_a_text_are_counted_there() -> None:
+    """A word without a space before it may be two tokens."""
+
+    def count(text: str) -> int:
+        return len(text.split()) + (text[0] in "aeiou")
+
+    workload = Synthetic(30).counted(count, "a test")
+    texts = [prompt.text for prompt in islice(workload.prompts(0), 500)]
+
+    assert {count(text) for text in texts} == {30}
+    assert any(" area " in text for text in texts)
+
+
+def test_a_tokenizer_of_another_language_is_refused() -> None:
+    """A few words only would make all prompts alike."""
+    with pytest.raises(UsageError, match=r"\(a test\) has only 0 of \d+ common English words"):
+        Synthetic(30).counted(len, "a test")
