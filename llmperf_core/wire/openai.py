@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference/chat, and what these servers really send.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -15,6 +15,7 @@ from llmperf_core.units import ns_from_ms
 from llmperf_core.wire.decoding import StreamDecoder, WholeDecoder
 from llmperf_core.wire.errors import error_text
 from llmperf_core.wire.json_text import excerpt, layered, parse
+from llmperf_core.wire.tgi_rules import caveats
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
@@ -90,6 +91,8 @@ class OpenAIChat:
     stream: bool = True
     body: Mapping[str, Json] = Factory(dict)
     """Further fields of each request's body, merged into it; None removes one."""
+    tgi: bool = False
+    """Whether the server is TGI, which refuses and ignores some of what others take."""
 
     @property
     def name(self) -> str:
@@ -98,11 +101,20 @@ class OpenAIChat:
 
     def request(self, prompt: Prompt) -> Request:
         """Return the request. It decodes greedily unless a parameter says otherwise."""
-        asked: Json = [{"role": "user", "content": prompt.text}]
+        said = (*prompt.history, ("user", prompt.text))
+        asked: Json = [{"role": speaker, "content": text} for speaker, text in said]
         fields = {"model": self.model, "messages": asked, **_settings(prompt, stream=self.stream)}
         return Request(
             path="/v1/chat/completions", body=layered(fields, self.body, prompt.parameters)
         )
+
+    def caveats(self, prompt: Prompt) -> Sequence[str]:
+        """Return what the server will ignore or change of the request, where it is known to.
+
+        Raises:
+            UsageError: it would refuse it.
+        """
+        return _caveats(self.body, prompt, stream=self.stream) if self.tgi else ()
 
     def decoder(self, headers: Mapping[str, str]) -> Decoder:  # noqa: ARG002 -- say nothing
         """Return a decoder for one response."""
@@ -118,6 +130,8 @@ class OpenAICompletions:
     stream: bool = True
     body: Mapping[str, Json] = Factory(dict)
     """Further fields of each request's body, merged into it; None removes one."""
+    tgi: bool = False
+    """Whether the server is TGI, which refuses and ignores some of what others take."""
 
     @property
     def name(self) -> str:
@@ -126,11 +140,19 @@ class OpenAICompletions:
 
     def request(self, prompt: Prompt) -> Request:
         """Return the request. It decodes greedily unless a parameter says otherwise."""
-        fields = {"model": self.model, "prompt": prompt.text}
+        fields = {"model": self.model, "prompt": prompt.whole_text}
         settings = _settings(prompt, stream=self.stream)
         return Request(
             path="/v1/completions", body=layered(fields, settings, self.body, prompt.parameters)
         )
+
+    def caveats(self, prompt: Prompt) -> Sequence[str]:
+        """Return what the server will ignore or change of the request, where it is known to.
+
+        Raises:
+            UsageError: it would refuse it.
+        """
+        return _caveats(self.body, prompt, stream=self.stream) if self.tgi else ()
 
     def decoder(self, headers: Mapping[str, str]) -> Decoder:  # noqa: ARG002 -- say nothing
         """Return a decoder for one response."""
@@ -146,6 +168,10 @@ def _settings(prompt: Prompt, *, stream: bool) -> Mapping[str, Json]:
         "stream": stream,
         "stream_options": {"include_usage": True} if stream else None,
     }
+
+
+def _caveats(body: Mapping[str, Json], prompt: Prompt, *, stream: bool) -> Sequence[str]:
+    return caveats({**body, **prompt.parameters}, prompt.max_new_tokens, "openai", stream=stream)
 
 
 def _decoder(*, stream: bool) -> Decoder:

@@ -69,7 +69,7 @@ class Probe:
         for path in ("/v1/models",) if means_openai else ("/info", "/v1/models"):
             answer = await self._get(path)
             said = answer.said
-            if said is not None and path == "/info" and _is_tgi(said):
+            if said is not None and path == "/info" and is_tgi(said):
                 return "tgi", said
             if said is not None and path == "/v1/models" and _is_openai(said):
                 return "openai-chat", said
@@ -146,7 +146,17 @@ def model_of(said: Said) -> str | None:
     return model if isinstance(model, str) else None
 
 
-def _is_tgi(said: Said) -> bool:
+def is_tgi(said: Said) -> bool:
+    """Return whether it is TGI that speaks so of itself, at `/info` or in OpenAI's list of models.
+
+    Its list has one model that owns itself and was created at 0.
+
+    Source: text-generation-inference, `router/src/server.rs`, `openai_get_model_info`.
+    """
+    listed = said.get("data")
+    first = listed[0] if isinstance(listed, list) and len(listed) == 1 else None
+    if isinstance(first, Mapping):
+        return first.get("created") == 0 and first.get("owned_by") == first.get("id")
     return not {"max_total_tokens", "router", "model_id"}.isdisjoint(said)
 
 

@@ -14,7 +14,7 @@ from llmperf_core.errors import TargetUrlError, UsageError
 from llmperf_core.target import Backend, Codec, Endpoint, Options
 from llmperf_core.wire.address import SCHEMES, Address, without_credentials
 from llmperf_core.wire.openai import OpenAIChat, OpenAICompletions
-from llmperf_core.wire.probe import Probe, model_of
+from llmperf_core.wire.probe import Probe, Said, is_tgi, model_of
 from llmperf_core.wire.tgi import Tgi
 from llmperf_core.wire.transport import tls_context
 
@@ -90,7 +90,7 @@ class HttpTarget:
         model = options.model or model_of(said)
         yield Endpoint(
             base_url=address.base_url,
-            codec=_codec(protocol, model, options),
+            codec=_codec(protocol, model, options, said),
             headers=headers,
             auth=address.auth,
             verify=options.verify,
@@ -146,8 +146,8 @@ backend: Backend = HttpBackend()
 """What the entry point names."""
 
 
-def _codec(protocol: str, model: str | None, options: Options) -> Codec:
+def _codec(protocol: str, model: str | None, options: Options, said: Said) -> Codec:
     if protocol == "tgi":
         return Tgi(stream=options.stream, body=options.body)
     kind = OpenAIChat if protocol == "openai-chat" else OpenAICompletions
-    return kind(model=model, stream=options.stream, body=options.body)
+    return kind(model=model, stream=options.stream, body=options.body, tgi=is_tgi(said))

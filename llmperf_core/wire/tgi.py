@@ -3,7 +3,7 @@
 Source: huggingface/text-generation-inference, router/src/lib.rs and router/src/server.rs (1.0-3.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -15,6 +15,7 @@ from llmperf_core.units import NS_PER_MS
 from llmperf_core.wire.decoding import StreamDecoder, WholeDecoder
 from llmperf_core.wire.errors import error_text
 from llmperf_core.wire.json_text import excerpt, layered, parse
+from llmperf_core.wire.tgi_rules import caveats
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -74,11 +75,21 @@ class Tgi:
         return Request(
             path="/generate_stream" if self.stream else "/generate",
             body=layered(
-                {"inputs": prompt.text, "parameters": asked},
+                {"inputs": prompt.whole_text, "parameters": asked},
                 self.body,
                 {"parameters": prompt.parameters},
             ),
         )
+
+    def caveats(self, prompt: Prompt) -> Sequence[str]:
+        """Return what TGI will ignore or change of the request.
+
+        Raises:
+            UsageError: it would refuse it.
+        """
+        of_all = self.body.get("parameters")
+        fields = {**(of_all if isinstance(of_all, Mapping) else {}), **prompt.parameters}
+        return caveats(fields, prompt.max_new_tokens, "generate", stream=self.stream)
 
     def decoder(self, headers: Mapping[str, str]) -> Decoder:
         """Return a decoder for one response."""

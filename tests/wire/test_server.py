@@ -204,7 +204,7 @@ async def test_named_protocol_is_trusted(
 async def test_named_protocol_goes_over_what_is_found(serve: Serve) -> None:
     """TGI is measured through its OpenAI routes if that protocol is named."""
     endpoint = await opened(serve(TGI).url, protocol="openai-completions")
-    assert endpoint.codec == OpenAICompletions(model=LLAMA)
+    assert endpoint.codec == OpenAICompletions(model=LLAMA, tgi=True)
 
 
 async def test_server_without_models(serve: Serve) -> None:
