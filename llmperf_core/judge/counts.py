@@ -6,9 +6,12 @@ from functools import reduce
 from operator import add
 from typing import Literal, TypeAlias, TypeVar
 
+import numpy as np
 from attrs import frozen
 
 from llmperf_core.judge import rates
+from llmperf_core.judge.growth import inputs_and_ttft
+from llmperf_core.judge.metrics import Values
 from llmperf_core.judge.rates import Binned
 from llmperf_core.judge.slo import Slo
 from llmperf_core.timeline import (
@@ -128,6 +131,8 @@ class Part:
     good: Binned
     mean_in_flight: float | None
     rate_times_stay: float | None
+    read: Values
+    """int64, shape (n, 2): of each completed request whose input was counted, that and its TTFT."""
 
 
 def part_of(
@@ -149,6 +154,7 @@ def part_of(
         good=rates.binned(rates.endings(good), window),
         mean_in_flight=rates.mean_in_flight(chunk, window),
         rate_times_stay=rates.rate_times_stay(chunk, window),
+        read=inputs_and_ttft(inside),
     )
 
 
@@ -167,6 +173,7 @@ def together(parts: Sequence[Part]) -> Part:
         good=reduce(add, (part.good for part in parts)),
         mean_in_flight=_sum_if_known([part.mean_in_flight for part in parts]),
         rate_times_stay=_sum_if_known([part.rate_times_stay for part in parts]),
+        read=np.concatenate([part.read for part in parts]),
     )
 
 

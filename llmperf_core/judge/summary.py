@@ -18,6 +18,7 @@ from llmperf_core.judge.counts import (
     stamped_by,
     together,
 )
+from llmperf_core.judge.growth import Growth, ttft_growth
 from llmperf_core.judge.intervals import BATCHES, PERCENTILES, supports
 from llmperf_core.judge.metrics import METRICS, Metric, samples, values_by_request
 from llmperf_core.judge.quantity import Interval, Quantity
@@ -146,6 +147,8 @@ class Summary:
     early_end_share: float | None
     """Of the completed samples with a limit on tokens, those that ended before it. 0 to 1."""
     connections: ConnectionCounts
+    ttft_growth: Growth | None
+    """How TTFT grew with the length of the input; None where that cannot be told."""
     stamps: StampedBy | None
     """None if nothing arrived."""
 
@@ -217,6 +220,7 @@ def summarize(
         coalesced_share=whole.coalesced.share,
         early_end_share=whole.early.share,
         connections=whole.connections,
+        ttft_growth=ttft_growth(whole.read),
         stamps=stamped_by(whole.stamps),
     )
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from llmperf_core.judge.intervals import least_count
 from llmperf_core.judge.summary import MetricSummary, Summary
 from llmperf_core.timeline import Observation
-from llmperf_core.units import NS_PER_MS, format_duration, format_number, s_from_ns
+from llmperf_core.units import NS_PER_MS, NS_PER_S, format_duration, format_number, s_from_ns
 
 Status: TypeAlias = Literal["valid", "suspect", "invalid"]
 """`valid`: nothing speaks against the numbers. `suspect`: look twice. `invalid`: do not use."""
@@ -52,6 +52,16 @@ each slot's request at both edges, which is a mean stay at most; the rest is a s
 steady, or requests that are missing from its record."""
 CPU_SHARE_SUSPECT = 0.80
 """Of one core. The measuring process has one thread; above this, requests wait for it."""
+
+REPEATED_SUSPECT = 0.01
+"""Prompts that had been asked before ÷ requests."""
+CACHED_SUSPECT = 0.25
+"""Input tokens that the server says it took from its cache ÷ input tokens."""
+CACHED_LEAST_TOKENS = 100
+"""A request. Chat templates begin all prompts alike, and up to this is laid to them."""
+FLAT_TTFT_TOKENS_PER_S = 250_000
+"""Input tokens a second, of one request. No accelerator of today reads the prompt of a model of 1 B
+parameters and more that fast, so a TTFT that grows by less was not made of reading it."""
 
 _ORDER: tuple[Status, ...] = ("valid", "suspect", "invalid")
 
@@ -328,6 +338,44 @@ def clock_step(evidence: Evidence) -> Reason | None:
     return Reason("clock_step", detail)
 
 
+def cached_prompts(evidence: Evidence) -> Reason | None:
+    """Prompts were answered from a cache, or could be."""
+    summary, observation = evidence.summary, evidence.observation
+    said: list[str] = []
+    repeated = observation.repeated_prompts
+    if repeated > REPEATED_SUSPECT * summary.requests.total:
+        said.append(f"{repeated} prompts had been asked before: a server with a cache knows them")
+    cached, asked = summary.tokens.cached, summary.tokens.input
+    least = CACHED_LEAST_TOKENS * summary.requests.completed
+    if cached and asked and cached > max(CACHED_SUSPECT * asked, least):
+        said.append(f"the server took {_percent(cached / asked)} of the input from its cache")
+    if not said:
+        return None
+    meant = "; the workload means it to" if observation.reuse_meant else ""
+    status: Status = "valid" if meant else "suspect"
+    return Reason("cached_prompts", "; ".join(said) + meant, status)
+
+
+def flat_ttft(evidence: Evidence) -> Reason | None:
+    """TTFT hardly grows with the input, though no cache was meant to help."""
+    growth = evidence.summary.ttft_growth
+    if growth is None or evidence.observation.reuse_meant or evidence.summary.tokens.cached == 0:
+        return None
+    if growth.most_ns * FLAT_TTFT_TOKENS_PER_S > growth.more_tokens * NS_PER_S:
+        return None
+    detail = (
+        f"TTFT grows by at most {format_duration(max(growth.most_ns, 0))} over "
+        f"{growth.more_tokens} more input tokens: prompts seem to come from a cache"
+    )
+    return Reason("flat_ttft", detail)
+
+
+def caveats(evidence: Evidence) -> Reason | None:
+    """The server ignored or changed a part of what it was asked."""
+    said = evidence.observation.caveats
+    return Reason("caveats", "; ".join(said)) if said else None
+
+
 def interrupted(evidence: Evidence) -> Reason | None:
     """Somebody stopped the stage."""
     if not evidence.observation.interrupted:
@@ -371,6 +419,9 @@ CHECKS: tuple[Check, ...] = (
     lag,
     client_cpu,
     clock_step,
+    cached_prompts,
+    flat_ttft,
+    caveats,
     interrupted,
     stopped_early,
     user_stamps,

@@ -68,10 +68,48 @@ def test_loads_that_change_or_burst(
     assert stage["requests"]["completed"] > 3
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--workload", "synthetic:uniform(20,60)?prefix=0.5", "--output-tokens", "uniform(3,9)"),
+        ("--workload", "conversation:16?turns=2&think=0.05"),
+        ("--workload", "fixed:x", "--repeat-prompts"),
+    ],
+)
+def test_workloads_of_each_form(server: ReferenceServer, options: tuple[str, ...]) -> None:
+    """Each is written in a word, and is asked."""
+    done = llmperf("bench", server.url, *QUICK, "--concurrency", "4", "--json", *options)
+
+    [stage] = json.loads(done.stdout)["stages"]
+    assert stage["requests"]["failed"] == 0
+    assert stage["requests"]["completed"] > 3
+    cached = [r for r in stage["verdict"]["reasons"] if r["code"] == "cached_prompts"]
+    assert bool(cached) == ("--repeat-prompts" in options)
+
+
+def test_what_tgi_refuses_is_not_sent(server: ReferenceServer, tmp_path: Path) -> None:
+    """It is said before the first request, and nothing is written."""
+    body = '{"parameters": {"top_p": 1.0}}'
+    out = tmp_path / "run"
+    done = llmperf("bench", server.url, "--body", body, "--out", str(out), *QUICK)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "TGI refuses top_p = 1.0: it must be above 0 and below 1" in done.stderr
+    assert not out.exists()
+
+
+def test_what_tgi_ignores_is_said(server: ReferenceServer) -> None:
+    """As a reason of the verdict: the numbers are of another question."""
+    body = '{"parameters": {"ignore_eos": true}}'
+    done = llmperf("bench", server.url, "--body", body, "--json", *QUICK)
+
+    [stage] = json.loads(done.stdout)["stages"]
+    assert {"caveats"} <= {reason["code"] for reason in stage["verdict"]["reasons"]}
+
+
 def test_a_run_replays_an_earlier_one(server: ReferenceServer, tmp_path: Path) -> None:
     """Its journal is a trace: as many requests start again, at the same gaps."""
-    first = llmperf("bench", server.url, "--rate", "20", "--out", str(tmp_path / "first"), *QUICK)
-    assert first.returncode == 0
+    llmperf("bench", server.url, "--rate", "20", "--out", str(tmp_path / "first"), *QUICK)
     [journal] = (tmp_path / "first").rglob("timelines.jsonl")
     again = llmperf("bench", server.url, "--replay", str(journal), "--json", *QUICK)
 
@@ -91,11 +129,14 @@ def test_a_run_replays_an_earlier_one(server: ReferenceServer, tmp_path: Path) -
         (("--steps", "1"), "RATE:SECONDS with commas between them, not '1'"),
         (("--replay", "no/such/file"), "trace 'no/such/file' cannot be read"),
         (("--max-in-flight", "0"), "'max_in_flight' must be > 0"),
+        (("--workload", "random:5"), "workload 'random:5' is none of fixed:TEXT"),
+        (("--output-tokens", "some"), "length 'some' is neither a number nor"),
+        (("--workload", "dataset:no/such/file"), "dataset 'no/such/file' cannot be read"),
     ],
 )
 def test_loads_that_cannot_be(options: tuple[str, ...], said: str) -> None:
     """One line on standard error and status 2, before anything is sent."""
-    done = llmperf("bench", "http://127.0.0.1:9", *options, *QUICK)
+    done = llmperf("bench", "http://127.0.0.1:9", *QUICK, *options)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr.splitlines()[-1]
@@ -161,7 +202,7 @@ def test_goodput_under_limits(server: ReferenceServer) -> None:
         (("bench", "http://127.0.0.1:1", "--rate", "-1"), 2, "'rate_rps' must be > 0"),
         (("bench", "http://127.0.0.1:1", "--rate", "1", "--concurrency", "1"), 2, "not allowed"),
         (("bench", "http://127.0.0.1:1", "--duration", "0"), 2, "'duration_s' must be > 0"),
-        (("bench", "http://127.0.0.1:1", "--workload", "poem"), 2, "workload 'poem' is neither"),
+        (("bench", "http://127.0.0.1:1", "--workload", "poem"), 2, "workload 'poem' is none of"),
         (("bench", "http://127.0.0.1:1", "--slo", "ttft"), 2, "needs milliseconds"),
         (("bench", "http://127.0.0.1:1", "--slo", "speed=1"), 2, "is none of"),
         (("bench", "http://127.0.0.1:1", "--body", "[]"), 2, "a JSON object"),

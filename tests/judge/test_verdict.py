@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from attrs import evolve
 
@@ -9,6 +10,7 @@ from llmperf_core.judge import Reason, Summary, Verdict, judge, summarize
 from llmperf_core.judge.verdict import CHECKS, Status
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile
 from llmperf_core.timeline import (
+    Cancelled,
     Censored,
     Completed,
     Failed,
@@ -63,6 +65,82 @@ def stage(
 def summary_of(timelines: list[Timeline], load: LoadProfile = Concurrency(1)) -> Summary:  # noqa: B008
     """Return the summary of a stage."""
     return summarize(timelines, OBSERVATION, load=load)
+
+
+def counted(
+    *, input_tokens: int = 400, cached: int | None = None, ns_a_token: float = 20_000
+) -> list[Timeline]:
+    """Return requests whose inputs are of 200 to 2,000 tokens, read at that pace and with noise."""
+    made, rng = [], np.random.default_rng(1)
+    for t in stage(count=150):
+        tokens = int(rng.integers(input_tokens // 2, input_tokens * 5))
+        ttft_ns = round(50 * NS_PER_MS + ns_a_token * tokens + rng.exponential(2 * NS_PER_MS))
+        first_at_ns = (t.sent_at_ns or 0) + ttft_ns
+        made.append(
+            evolve(
+                t,
+                token_at_ns=[first_at_ns + k * GAP_NS for k in range(10)],
+                ended_at_ns=first_at_ns + 9 * GAP_NS,
+                tokens=TokenCount(output=10, input=tokens, cached=cached),
+            )
+        )
+    return made
+
+
+def codes(timelines: list[Timeline], **seen: object) -> dict[str, Status]:
+    """Return the reasons of a stage by their codes, with something else observed."""
+    observation = evolve(OBSERVATION, **seen)  # type: ignore[arg-type] # by name
+    return {r.code: r.status for r in judge(summary_of(timelines), observation).reasons}
+
+
+def test_prompts_that_repeat_are_suspect() -> None:
+    """From more than one in a hundred on; one that a server's cache knows costs it nothing."""
+    assert codes(stage(), repeated_prompts=1) == {}
+    assert codes(stage(), repeated_prompts=2) == {"cached_prompts": "suspect"}
+
+
+def test_input_from_the_cache_is_suspect() -> None:
+    """A quarter of it, and more than a chat template has; where it is meant, it is only said."""
+    assert "cached_prompts" not in codes(counted(cached=200))
+    assert codes(counted(cached=600)) == {"cached_prompts": "suspect"}
+    assert codes(counted(cached=600), reuse_meant=True) == {"cached_prompts": "valid"}
+    assert "cached_prompts" not in codes(counted(input_tokens=60, cached=90))
+
+
+def test_ttft_that_does_not_grow_with_the_input_is_suspect() -> None:
+    """Above 250,000 tokens a second nobody reads a prompt: it comes from somewhere else."""
+    assert codes(counted(ns_a_token=0)) == {"flat_ttft": "suspect"}
+    assert codes(counted(ns_a_token=0), reuse_meant=True) == {}
+    assert codes(counted(ns_a_token=0, cached=0)) == {}, "the server knows better"
+
+
+@pytest.mark.parametrize("ns_a_token", [5_000, 20_000, 500_000])
+def test_ttft_that_grows_is_as_it_should_be(ns_a_token: float) -> None:
+    """At 200,000 tokens a second and less."""
+    assert codes(counted(ns_a_token=ns_a_token)) == {}
+
+
+def test_flat_ttft_is_not_held_against_what_cannot_be_told() -> None:
+    """Few requests, inputs of about one length, or no count of them."""
+    assert "flat_ttft" not in codes(counted(ns_a_token=0)[:59])
+    assert "flat_ttft" not in codes(counted(input_tokens=100, ns_a_token=0))
+    assert codes(stage()) == {}
+
+
+def test_users_who_all_went_away_leave_nothing_measured() -> None:
+    """Latencies are of completed requests, and there is none."""
+    gone = [evolve(t, outcome=Cancelled("time")) for t in stage(count=3)]
+    [reason] = judge(summary_of(gone), OBSERVATION).reasons
+
+    assert (reason.code, reason.status) == ("no_completed_request", "invalid")
+    assert reason.detail == "none of 3 requests completed; the workload cancelled 3"
+
+
+def test_what_the_server_ignored_is_suspect() -> None:
+    """The numbers are of another question than was asked."""
+    said = judge(summary_of(stage()), evolve(OBSERVATION, caveats=("a", "b"))).reasons
+
+    assert [(r.code, r.detail, r.status) for r in said] == [("caveats", "a; b", "suspect")]
 
 
 def verdict_of(timelines: list[Timeline], load: LoadProfile = Concurrency(1)) -> Verdict:  # noqa: B008
