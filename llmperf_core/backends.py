@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 from llmperf_core.errors import TargetUrlError
-from llmperf_core.target import Backend, Options, Target
+from llmperf_core.target import Backend, CanServe, Options, Target
 
 GROUP = "llmperf.targets"
 
@@ -40,6 +40,26 @@ def target_of(url: str, options: Options | None = None) -> Target:
         TargetUrlError: no backend knows the scheme, or the URL does not say what it needs.
         LLMPerfError: a backend raised it.
     """
+    return _owner_of(url).target(url, options or Options())
+
+
+def server_of(url: str) -> CanServe:
+    """Return the backend that serves what a URL names.
+
+    Raises:
+        TargetUrlError: no backend knows the scheme, or the one that does cannot serve.
+    """
+    backend = _owner_of(url)
+    if not isinstance(backend, CanServe):
+        able = [f"{s}:" for b in backends().values() if isinstance(b, CanServe) for s in b.schemes]
+        raise TargetUrlError(
+            _without_credentials(url),
+            f"it can be measured, but not served; what can: {', '.join(able) or 'nothing'}",
+        )
+    return backend
+
+
+def _owner_of(url: str) -> Backend:
     scheme, found, rest = url.partition(":")
     scheme = scheme.lower()
     known = {
@@ -47,7 +67,7 @@ def target_of(url: str, options: Options | None = None) -> Target:
     }
     if not found or scheme not in known:
         raise TargetUrlError(_without_credentials(url), _what_is_wrong(scheme, rest, known))
-    return known[scheme].target(url, options or Options())
+    return known[scheme]
 
 
 def _what_is_wrong(scheme: str, rest: str, known: Collection[str]) -> str:

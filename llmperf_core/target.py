@@ -233,3 +233,26 @@ class Backend(Protocol):
             TargetUrlError: the URL does not say what this backend needs.
         """
         ...
+
+
+@runtime_checkable
+class CanServe(Protocol):
+    """A backend that can also run what it measures as a server for other programs."""
+
+    def serve(
+        self, url: str, options: Options, *, host: str, port: int, ready: Callable[[str], None]
+    ) -> None:
+        """Serve what the URL names, until an interrupt (`KeyboardInterrupt`) ends it.
+
+        Args:
+            url: as `target` takes it.
+            options: likewise.
+            host: the address to listen at.
+            port: 0 takes a free one.
+            ready: is called once, when it listens, with one line: its URL, and what it is.
+
+        Raises:
+            TargetUrlError: the URL does not say what this backend needs.
+            StartError: it cannot listen there.
+        """
+        ...

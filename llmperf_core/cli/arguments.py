@@ -76,6 +76,17 @@ def whole_numbers(text: str) -> Sequence[int]:
         raise ArgumentTypeError(f"whole numbers with commas between them, not {text!r}") from None
 
 
+def port(text: str) -> int:
+    """Return `8080` as a TCP port.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not (text.isdecimal() and int(text) < 1 << 16):
+        raise ArgumentTypeError(f"a whole number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
 def limits(text: str) -> Mapping[str, float]:
     """Return `ttft=500,itl=50` as milliseconds by name.
 
