@@ -2,8 +2,17 @@
 
 from llmperf_core._version import __version__
 from llmperf_core.backends import target_of
-from llmperf_core.benchmark import InterruptedRunError, abench, asweep, bench, sweep
+from llmperf_core.benchmark import (
+    InterruptedRunError,
+    abench,
+    aexplore,
+    asweep,
+    bench,
+    explore,
+    sweep,
+)
 from llmperf_core.comparison import Comparison, compare, detectable
+from llmperf_core.decide import Capacity, PercentileLimit, Saturation, SaturationPoint, Search
 from llmperf_core.errors import LLMPerfError
 from llmperf_core.importers import import_results
 from llmperf_core.instrument import acalibrate, calibrate
@@ -17,7 +26,7 @@ from llmperf_core.judge import (
     over_repeats,
 )
 from llmperf_core.load import Concurrency, ConstantRate, Gamma, Poisson, Ramp, Replay, Steps
-from llmperf_core.results import Run, StageResult, load_run
+from llmperf_core.results import Explored, Run, StageResult, load_run
 from llmperf_core.run import Deadlines, Settings
 from llmperf_core.target import Endpoint, Options, Prompt, Target
 from llmperf_core.timeline import Timeline
@@ -39,6 +48,7 @@ from llmperf_core.workload import (
 __all__ = [
     "Calibration",
     "Cancelling",
+    "Capacity",
     "Comparison",
     "Concurrency",
     "ConstantRate",
@@ -47,6 +57,7 @@ __all__ = [
     "Deadlines",
     "Empirical",
     "Endpoint",
+    "Explored",
     "Fixed",
     "Gamma",
     "InOrder",
@@ -56,6 +67,7 @@ __all__ = [
     "Metric",
     "Normal",
     "Options",
+    "PercentileLimit",
     "Poisson",
     "Precision",
     "Prompt",
@@ -63,6 +75,9 @@ __all__ = [
     "Repeats",
     "Replay",
     "Run",
+    "Saturation",
+    "SaturationPoint",
+    "Search",
     "Settings",
     "Slo",
     "StageResult",
@@ -75,11 +90,13 @@ __all__ = [
     "__version__",
     "abench",
     "acalibrate",
+    "aexplore",
     "asweep",
     "bench",
     "calibrate",
     "compare",
     "detectable",
+    "explore",
     "import_results",
     "load_run",
     "over_repeats",

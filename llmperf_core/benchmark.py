@@ -2,9 +2,10 @@
 
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from anyio.from_thread import start_blocking_portal
@@ -12,10 +13,11 @@ from attrs import evolve, field, frozen
 
 from llmperf_core import show
 from llmperf_core.backends import target_of
+from llmperf_core.decide import Answer, Saturation, Search, Step
 from llmperf_core.errors import leaf_of
 from llmperf_core.judge import Slo
 from llmperf_core.load import LoadProfile
-from llmperf_core.results import Run, StageResult
+from llmperf_core.results import Explored, Run, StageResult
 from llmperf_core.run.counting import counted
 from llmperf_core.run.environment import environment
 from llmperf_core.run.executors import in_own_process, in_process
@@ -27,6 +29,7 @@ from llmperf_core.target import Careful, Endpoint, Prompt, Target
 from llmperf_core.timeline import Timeline
 from llmperf_core.workload import Synthetic, Workload
 
+T = TypeVar("T")
 _DEFAULT_WORKLOAD = Synthetic()
 _DEFAULT_SETTINGS = Settings()
 
@@ -68,10 +71,10 @@ def bench(
         HarnessError: measuring or keeping failed.
         InterruptedRunError: Ctrl-C; it holds what was measured until then.
     """
-    settings = _settled(settings, duration_s)
-    return _blocking(
-        partial(_sweep, target, [load], workload=workload, slo=slo, settings=settings)
-    ).stages[0]
+    run = sweep(
+        target, [load], workload=workload, duration_s=duration_s, slo=slo, settings=settings
+    )
+    return run.stages[0]
 
 
 async def abench(
@@ -113,7 +116,10 @@ def sweep(
     The arguments and what is raised are those of `bench`.
     """
     settings = _settled(settings, duration_s)
-    return _blocking(partial(_sweep, target, loads, workload=workload, slo=slo, settings=settings))
+    run, _ = _blocking(
+        partial(_follow, target, _each(loads), workload=workload, slo=slo, settings=settings)
+    )
+    return run
 
 
 async def asweep(
@@ -127,16 +133,73 @@ async def asweep(
 ) -> Run:
     """Measure one target under several loads: `sweep` for code that is asynchronous itself."""
     settings = _settled(settings, duration_s)
-    return await _sweep(
-        target, loads, workload=workload, slo=slo, settings=settings, stop=anyio.Event()
+    run, _ = await _follow(
+        target, _each(loads), workload=workload, slo=slo, settings=settings, stop=anyio.Event()
     )
+    return run
+
+
+def explore(
+    target: Target | str,
+    question: Search | Saturation,
+    *,
+    workload: Workload = _DEFAULT_WORKLOAD,
+    settings: Settings = _DEFAULT_SETTINGS,
+) -> Explored:
+    """Measure one target under the loads that a question takes, each chosen by what came before.
+
+    Args:
+        target: what to measure, or its URL.
+        question: `Search`, for the highest load that keeps limits; `Saturation`, for where the
+            throughput levels off.
+        workload: what is asked.
+        settings: how it is measured. How long a stage is, the question says.
+
+    Raises:
+        UsageError: the target's URL is not one that a backend understands.
+        TargetError: the target could not be brought up or reached.
+        HarnessError: measuring or keeping failed.
+        InterruptedRunError: Ctrl-C; it holds the stages until then.
+    """
+    plan: Generator[Step, StageResult, Answer] = question.plan()
+    run, answer = _blocking(
+        partial(_follow, target, plan, workload=workload, slo=None, settings=settings)
+    )
+    return _explored(run, answer)
+
+
+async def aexplore(
+    target: Target | str,
+    question: Search | Saturation,
+    *,
+    workload: Workload = _DEFAULT_WORKLOAD,
+    settings: Settings = _DEFAULT_SETTINGS,
+) -> Explored:
+    """Measure one target under the loads that a question takes: `explore` for asynchronous code."""
+    plan: Generator[Step, StageResult, Answer] = question.plan()
+    run, answer = await _follow(
+        target, plan, workload=workload, slo=None, settings=settings, stop=anyio.Event()
+    )
+    return _explored(run, answer)
+
+
+def _explored(run: Run, answer: Answer | None) -> Explored:
+    if answer is None:
+        raise InterruptedRunError(run)
+    return Explored(run=run, answer=answer)
+
+
+def _each(loads: Sequence[LoadProfile]) -> Generator[Step, StageResult, None]:
+    """Have each load measured, whatever comes of the others."""
+    for load in loads:
+        yield Step(load)
 
 
 def _settled(settings: Settings, duration_s: float | None) -> Settings:
     return settings if duration_s is None else evolve(settings, duration_s=duration_s)
 
 
-def _blocking(measure: Callable[..., Awaitable[Run]]) -> Run:
+def _blocking(measure: Callable[..., Awaitable[tuple[Run, T]]]) -> tuple[Run, T]:
     """Run it on an event loop in a thread of its own, so that a running loop is no hindrance.
 
     Ctrl-C reaches this thread: it stops the measuring and keeps what there is; a second one
@@ -151,27 +214,28 @@ def _blocking(measure: Callable[..., Awaitable[Run]]) -> Run:
         except KeyboardInterrupt:
             portal.call(stop.set)
             try:
-                run = running.result()
+                run, _ = running.result()
             except _StoppedBeforeStartError:
                 raise KeyboardInterrupt from None
             raise InterruptedRunError(run) from None
 
 
-async def _sweep(
+async def _follow(
     target: Target | str,
-    loads: Sequence[LoadProfile],
+    plan: Generator[Step, StageResult, T],
     *,
     workload: Workload,
     slo: Slo | None,
     settings: Settings,
     stop: anyio.Event,
-) -> Run:
+) -> tuple[Run, T | None]:
+    """Measure what the plan asks for; return the stages, and what it returns unless stopped."""
     if isinstance(target, str):
         target = target_of(target)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
     sweep = _Sweep(target, workload, slo, evolve(settings, seed=seed), stop)
     try:
-        return await sweep.run(loads)
+        return await sweep.run(plan)
     except BaseExceptionGroup as group:
         error = leaf_of(group)
         raise error from error.__cause__
@@ -192,30 +256,36 @@ class _Sweep:
     def _live(self) -> Live:
         return Live(quiet=self.settings.quiet)
 
-    async def run(self, loads: Sequence[LoadProfile]) -> Run:
+    async def run(self, plan: Generator[Step, StageResult, T]) -> tuple[Run, T | None]:
+        stages: list[StageResult] = []
+        answer: T | None = None
         async with self._open_target() as endpoint:
             workload = await counted(self.workload, endpoint)
-            seed = self.settings.seed or 0
             if isinstance(endpoint.codec, Careful):
                 # Where the server would refuse every request, nothing is written nor measured.
                 endpoint.codec.caveats(Prompt(text="any", max_new_tokens=1))
             spec = self._spec(endpoint, workload)
             place = self.settings.folder
             folder = RunFolder(place, spec) if place is not None else None
-            stages: list[StageResult] = []
-            for number, load in enumerate(loads):
-                job = Job(
-                    endpoint=endpoint,
-                    load=load,
-                    workload=workload,
-                    settings=self.settings,
-                    # No stage may ask what an earlier one has asked: a prefix cache would answer.
-                    seed=seed + number,
-                )
-                stages.append(await self._stage(job, spec, folder))
-                if self.stop.is_set():
-                    break
-        return Run(spec=spec, stages=tuple(stages))
+            try:
+                step = next(plan)
+                while not self.stop.is_set():
+                    job = self._job(len(stages), step, endpoint, workload)
+                    stages.append(await self._stage(job, spec, folder))
+                    step = plan.send(stages[-1])
+            except StopIteration as end:
+                answer = end.value
+        return Run(spec=spec, stages=tuple(stages)), answer
+
+    def _job(self, number: int, step: Step, endpoint: Endpoint, workload: Workload) -> Job:
+        return Job(
+            endpoint=endpoint,
+            load=step.load,
+            workload=workload,
+            settings=_settled(self.settings, step.duration_s),
+            # No stage may ask what an earlier one has asked: a prefix cache would answer.
+            seed=(self.settings.seed or 0) + number,
+        )
 
     @asynccontextmanager
     async def _open_target(self) -> AsyncIterator[Endpoint]:
@@ -262,7 +332,7 @@ class _Sweep:
         execute: Executor = in_process if self.settings.in_process else in_own_process
         with (
             place.journal() if place is not None else nullcontext() as journal,
-            self.live.stage(show.load_label(job.load), self._planned_s()) as live,
+            self.live.stage(show.load_label(job.load), _planned_s(job.settings)) as live,
         ):
 
             def note(timeline: Timeline) -> None:
@@ -278,6 +348,6 @@ class _Sweep:
             result.finish(place)
         return result
 
-    def _planned_s(self) -> float | None:
-        duration_s = self.settings.duration_s
-        return None if duration_s is None else self.settings.warmup_s + duration_s
+
+def _planned_s(settings: Settings) -> float | None:
+    return None if settings.duration_s is None else settings.warmup_s + settings.duration_s

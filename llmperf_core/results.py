@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Self
 
 from attrs import asdict, evolve, frozen
 
 from llmperf_core import show
+from llmperf_core.decide import Answer
 from llmperf_core.errors import UsageError
 from llmperf_core.judge import (
     CHECKS,
@@ -197,6 +199,29 @@ class Run:
 
     def _repr_html_(self) -> str:
         return show.run_html(self.view)
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class Explored:
+    """What was measured to answer a question, and the answer."""
+
+    run: Run
+    """The stages, in the order of measuring: each load was chosen by what came before."""
+    answer: Answer
+
+    def to_dict(self) -> Mapping[str, Json]:
+        """Return the `--json` document, schema `llmperf.exploration/1`."""
+        return {
+            "schema": "llmperf.exploration/1",
+            "answer": self.answer.to_dict(),
+            "run": self.run.to_dict(),
+        }
+
+    def __repr__(self) -> str:
+        return f"{self.answer}\n\n{self.run!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self.answer))}</p>{self.run._repr_html_()}"
 
 
 def _verdict(summary: Summary, observation: Observation, spec: RunSpec) -> Verdict:

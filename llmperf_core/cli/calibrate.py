@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from llmperf_core.cli.bench import checked
+from llmperf_core.cli.options import checked
 from llmperf_core.instrument import calibrate
 from llmperf_core.load import Concurrency, LoadProfile, Poisson
 from llmperf_core.run import Settings

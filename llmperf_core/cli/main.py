@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from llmperf_core._version import __version__
-from llmperf_core.cli import bench, calibrate, compare, import_results, serve, targets
+from llmperf_core.cli import bench, calibrate, compare, import_results, search, serve, targets
 from llmperf_core.errors import LLMPerfError
 
 INTERRUPTED = 130
@@ -21,6 +21,7 @@ _COMMANDS = {
     "calibrate": (calibrate, "measure how wrong the measuring is on this host"),
     "compare": (compare, "say whether a run is better or worse than another"),
     "import": (import_results, "read the results of another tool"),
+    "search": (search, "find the highest load that keeps limits, or that saturates"),
     "serve": (serve, "run a simulated server for other programs"),
     "targets": (targets, "list what can be measured"),
 }

@@ -92,12 +92,12 @@ def enclosing_ranks(count: int, percentile: float) -> tuple[float, float] | None
         reach = NORMAL_975 * math.sqrt(count * p * (1 - p))
         return count * p - reach + 0.5, count * p + reach + 0.5
     # The value of rank r is above the percentile if at most r − 1 values are below it.
-    at_most = _binomial_cdf(count, p)
+    at_most = binomial_cdf(count, p)
     lower, upper = np.interp((_TAIL, 1 - _TAIL), at_most, np.arange(count + 1)) + 1
     return float(lower), float(upper)
 
 
-def _binomial_cdf(count: int, p: float) -> npt.NDArray[np.float64]:
+def binomial_cdf(count: int, p: float) -> npt.NDArray[np.float64]:
     """Return the chance of at most k successes for k = 0 … count.
 
     In logarithms, as the coefficients of a few thousand trials do not fit a float.

@@ -31,8 +31,8 @@ ARROWS: dict[str, set[str]] = {
     "show": {"errors", "units", "timeline", "target", "load", "judge"},
     "backends": {"errors", "target"},
     "traces": {"errors", "units", "timeline", "load", "run"},
-    "results": {*WORDS, "workload", "load", "run", "judge", "show"},
-    "benchmark": {*WORDS, "workload", "load", "run", "judge", "show", "backends", "results"},
+    "results": {*WORDS, "workload", "load", "run", "judge", "decide", "show"},
+    "benchmark": {*WORDS, *STEPS, "backends", "results"} - {"wire"},
     # The library checks itself against the server that `testing` ships, so that stands below it.
     "testing": {*WORDS, *STEPS},
     "instrument": {*WORDS, "load", "wire", "run", "judge", "show", "testing"},
