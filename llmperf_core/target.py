@@ -4,7 +4,7 @@ A backend describes a request and names a codec. It never holds a socket or a cl
 difference between two rows of a table is the endpoint's and not the adapter's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -153,6 +153,43 @@ class Careful(Protocol):
         ...
 
 
+Read: TypeAlias = Callable[[], Awaitable[Mapping[str, float]]]
+"""Returns one reading, by our words for what is read: those of `llmperf_core.telemetry`."""
+
+
+class Meter(Protocol):
+    """Something that can be read once a second while a stage is measured: a server, a GPU.
+
+    Whatever opening or reading raises is counted, and the stage goes on without it.
+    """
+
+    @property
+    def name(self) -> str:
+        """A short name that no other meter of the run has: `server`, `gpu0`."""
+        ...
+
+    @property
+    def what(self) -> str:
+        """What it is, for people."""
+        ...
+
+    def open(self) -> AbstractAsyncContextManager[Read]:
+        """Get ready to be read. A reading must not hold up the event loop."""
+        ...
+
+
+class MachinePart(Protocol):
+    """What an entry point of the group `llmperf.hardware` yields: one kind of part of a machine."""
+
+    def describe(self) -> Json:
+        """Return what there is of it, for the run's environment. Never raises."""
+        ...
+
+    def meters(self) -> Sequence[Meter]:
+        """Return what can be read of it; nothing where there is none of it. Never raises."""
+        ...
+
+
 @frozen(kw_only=True)
 class Endpoint:
     """An open target: where requests go, how they are written, and who may send them.
@@ -175,6 +212,10 @@ class Endpoint:
     transport: Callable[[], httpx.AsyncBaseTransport] | None = field(default=None, repr=False)
     """Makes the httpx transport to use in place of the measuring wire: in-process ASGI, a proxy.
     Its arrivals are stamped by the program, and the result says so."""
+    metrics_path: str | None = "/metrics"
+    """Where the server may show Prometheus what it counts; None where it has no such page."""
+    meters: Sequence[Meter] = ()
+    """What else can be read of it while it is measured: its container, for one."""
 
 
 class Target(Protocol):

@@ -95,6 +95,7 @@ def _start(arguments: _Arguments) -> _Listening:
     parameters.hostnames, parameters.port = [_LOOPBACK], arguments.port
     parameters.n_parallel = arguments.slots
     parameters.n_ctx = arguments.context * arguments.slots
+    parameters.endpoint_metrics = True
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = arguments.threads
     # A connection holds a thread: in the queue, and for 5 s after an answer that was not streamed.
     # With 64 threads some of 100 connections waited 5 s for a thread; 512 cost 7 ms and 4 MB.

@@ -1,6 +1,7 @@
 """What a URL says of a server: where it is, who asks, and perhaps which protocol is meant."""
 
 import re
+from ipaddress import ip_address
 
 import httpx
 from attrs import field, frozen
@@ -75,3 +76,12 @@ def without_credentials(url: str) -> str:
     except httpx.InvalidURL:
         # Up to the last @, wherever: a password that was not quoted may hold a slash.
         return re.sub(r"//.*@", "//", url, flags=re.DOTALL)
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a URL is one of this machine itself."""
+    host = httpx.URL(url).host
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

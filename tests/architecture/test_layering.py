@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
-WORDS = {"errors", "units", "timeline", "target"}
+WORDS = {"errors", "units", "timeline", "target", "telemetry"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
 FRONT = {"backends", "benchmark", "comparison", "importers", "instrument", "results", "traces"}
 
@@ -21,14 +21,15 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "units": set(),
     "timeline": {"errors", "units"},
+    "telemetry": set(),
     "target": {"errors", "units", "timeline"},
     "workload": WORDS,
     "load": WORDS,
     "wire": WORDS,
     "run": {*WORDS, "workload", "load", "wire", "judge"},
-    "judge": {"errors", "units", "timeline", "load"},
+    "judge": {"errors", "units", "timeline", "telemetry", "load"},
     "decide": {*WORDS, "workload", "load", "run", "judge"},
-    "show": {"errors", "units", "timeline", "target", "load", "judge"},
+    "show": {*WORDS, "load", "judge"},
     "backends": {"errors", "target"},
     "traces": {"errors", "units", "timeline", "load", "run"},
     "results": {*WORDS, "workload", "load", "run", "judge", "decide", "show"},
@@ -47,7 +48,7 @@ EVERYBODY_MAY = {"_version"}
 BACKENDS_MAY_NOT = {"cli", "pytest_plugin"}
 
 # What is computed can be computed again from a stored run: no clock, no socket, no process.
-PURE = {"errors", "units", "timeline", "target", "workload", "load", "judge"}
+PURE = {"errors", "units", "timeline", "target", "telemetry", "workload", "load", "judge"}
 IMPURE_MODULES = {
     *("anyio", "asyncio", "trio", "uvloop", "threading", "multiprocessing", "concurrent"),
     *("time", "os", "signal", "subprocess"),
