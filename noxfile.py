@@ -28,8 +28,8 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def install_project(session: nox.Session, *requirements: str) -> None:
-    """Install the project in place, with its extra `cpu` and what else is required."""
-    session.install("-e", ".[cpu]", *requirements)
+    """Install the project in place, with its extras `cpu` and `local` and what else is required."""
+    session.install("-e", ".[cpu,local]", *requirements)
 
 
 @nox.session

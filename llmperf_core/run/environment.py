@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from llmperf_core._version import __version__
+from llmperf_core.run.hardware import hardware
 from llmperf_core.target import Json
 from llmperf_core.wire import stamping
 
@@ -14,19 +15,23 @@ _RECORDED = ("anyio", "httptools", "httpx", "msgspec", "numpy", "uvloop")
 
 
 def environment() -> Mapping[str, Json]:
-    """Return what the measuring side is: versions, processor, operating system, stamps.
+    """Return what the measuring side is: versions, processor, operating system, stamps, hardware.
 
-    Neither the host's name nor any environment variable is in it.
+    It says nothing of the server, which may be on another machine. Neither the host's name nor any
+    environment variable is in it.
     """
     with stamping() as stamped:
         stamps = "kernel" if stamped else "user"
     return {
+        "describes": "the machine that measured, which need not be the server's",
         "llmperf": __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": _cores(),
+        "memory_bytes": _memory_bytes(),
+        **{name: part.describe() for name, part in hardware().items()},
         "stamps": stamps,
         "packages": {name: version(name) for name in _RECORDED if _installed(name)},
     }
@@ -35,6 +40,14 @@ def environment() -> Mapping[str, Json]:
 def _cores() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_bytes() -> int | None:
+    """Return the machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _processor() -> str:
