@@ -12,6 +12,7 @@ from llmperf_core.judge.comparison import (
     smallest_detectable,
 )
 from llmperf_core.judge.counts import ConnectionCounts, RequestCounts, TokenTotals
+from llmperf_core.judge.crosscheck import CrossCheck
 from llmperf_core.judge.estimate import (
     COMPARED,
     Estimate,
@@ -43,13 +44,16 @@ from llmperf_core.judge.recorder import Recorder, read_log, record_all, write_lo
 from llmperf_core.judge.repeats import Repeats, over_repeats
 from llmperf_core.judge.slo import Slo
 from llmperf_core.judge.source import Source
+from llmperf_core.judge.split import Split, split
 from llmperf_core.judge.summary import (
     MetricSummary,
     Summary,
     summarize,
     summarize_metric,
 )
+from llmperf_core.judge.telemetry import Level, Watch, Watched, watch
 from llmperf_core.judge.verdict import CHECKS, Check, Evidence, Reason, Verdict, judge
+from llmperf_core.judge.watching import as_watched
 
 __all__ = [
     "CHECKS",
@@ -71,10 +75,12 @@ __all__ = [
     "Change",
     "Check",
     "ConnectionCounts",
+    "CrossCheck",
     "Estimate",
     "Estimates",
     "Evidence",
     "Figure",
+    "Level",
     "Metric",
     "MetricFigures",
     "MetricSummary",
@@ -87,12 +93,16 @@ __all__ = [
     "RequestCounts",
     "Slo",
     "Source",
+    "Split",
     "Spread",
     "Summary",
     "TokenTotals",
     "Verdict",
+    "Watch",
+    "Watched",
     "all_values",
     "as_calibrated",
+    "as_watched",
     "changes",
     "estimate",
     "estimate_from",
@@ -105,8 +115,10 @@ __all__ = [
     "record_all",
     "samples",
     "smallest_detectable",
+    "split",
     "summarize",
     "summarize_metric",
     "summary_of",
+    "watch",
     "write_log",
 ]
