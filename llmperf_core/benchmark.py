@@ -23,6 +23,7 @@ from llmperf_core.run.environment import environment
 from llmperf_core.run.executors import in_own_process, in_process
 from llmperf_core.run.folder import RunFolder, RunSpec
 from llmperf_core.run.job import Executor, Job, Listener
+from llmperf_core.run.sampler import meters_of, sampling
 from llmperf_core.run.settings import Settings
 from llmperf_core.show.live import Live
 from llmperf_core.target import Careful, Endpoint, Prompt, Target
@@ -328,6 +329,9 @@ class _Sweep:
 
     async def _stage(self, job: Job, spec: RunSpec, folder: RunFolder | None) -> StageResult:
         place = folder.new_stage(job.load) if folder is not None else None
+        meters = await meters_of(job.endpoint, self.settings)
+        # They stay here: the measuring process has other things to do.
+        job = evolve(job, endpoint=evolve(job.endpoint, meters=()))
         timelines: list[Timeline] = []
         execute: Executor = in_process if self.settings.in_process else in_own_process
         with (
@@ -341,9 +345,16 @@ class _Sweep:
                     journal.append(timeline)
                 live.note(timeline)
 
-            listener = Listener(note=note, report=live.report)
-            observation = await execute(job, listener, self.stop)
-        result = StageResult.of(timelines, observation, load=job.load, spec=spec)
+            async with sampling(meters, self.settings) as sampler:
+                listener = Listener(note=note, report=sampler.heard(live.report))
+                observation = await execute(job, listener, self.stop)
+        result = StageResult.of(
+            timelines,
+            observation,
+            load=job.load,
+            spec=spec,
+            telemetry=sampler.telemetry(observation.zero_at_ns),
+        )
         if place is not None:
             result.finish(place)
         return result

@@ -17,14 +17,19 @@ from llmperf_core.judge import (
     Aggregate,
     MetricSummary,
     Slo,
+    Split,
     Summary,
     Verdict,
+    Watch,
     as_calibrated,
+    as_watched,
     judge,
     record_all,
     samples,
+    split,
     summarize,
     summary_of,
+    watch,
     write_log,
 )
 from llmperf_core.load import LoadProfile
@@ -36,7 +41,9 @@ from llmperf_core.run.folder import (
     json_file,
     read_run,
 )
+from llmperf_core.run.readings import FILE, telemetry_file
 from llmperf_core.target import Json
+from llmperf_core.telemetry import Telemetry
 from llmperf_core.timeline import Observation, Timeline
 
 _TEXT_WIDTH = 100
@@ -60,6 +67,12 @@ class StageResult:
     """What was run, and with what."""
     aggregate: Aggregate | None = None
     """What another tool said of the stage, where it kept no requests."""
+    telemetry: Telemetry | None = None
+    """What was read of the server and its machine meanwhile; None if nothing was."""
+    watch: Watch | None = None
+    """What that comes to over the window."""
+    split: Split | None = None
+    """Where the time of a request went; None where the server does not tell."""
 
     @classmethod
     def of(
@@ -69,6 +82,7 @@ class StageResult:
         *,
         load: LoadProfile,
         spec: RunSpec,
+        telemetry: Telemetry | None = None,
     ) -> Self:
         """Judge what was measured."""
         source = spec.source
@@ -76,13 +90,17 @@ class StageResult:
         summary = summarize(timelines, observation, load=load, slo=spec.slo, metrics=metrics)
         if source is not None:
             summary = source.limited(summary)
+        seen = None if telemetry is None else watch(telemetry, timelines, summary.window)
         return cls(
             load=load,
             timelines=timelines,
             observation=observation,
             summary=summary,
-            verdict=_verdict(summary, observation, spec),
+            verdict=_verdict(summary, observation, spec, seen),
             spec=spec,
+            telemetry=telemetry,
+            watch=seen,
+            split=split(timelines, summary.window, seen),
         )
 
     @classmethod
@@ -110,7 +128,13 @@ class StageResult:
         if self.aggregate is not None:
             raise UsageError("only figures of this stage were imported: it has no goodput")
         spec = evolve(self.spec, slo=slo)
-        return self.of(self.timelines, self.observation, load=self.load, spec=spec)
+        return self.of(
+            self.timelines,
+            self.observation,
+            load=self.load,
+            spec=spec,
+            telemetry=self.telemetry,
+        )
 
     def __getitem__(self, metric: str) -> MetricSummary:
         return self.summary[metric]
@@ -130,7 +154,7 @@ class StageResult:
     @property
     def view(self) -> show.StageView:
         """The stage as tables and pages take it."""
-        return show.StageView(self.load, self.summary, self.verdict)
+        return show.StageView(self.load, self.summary, self.verdict, self.watch, self.split)
 
     def finish(self, folder: StageFolder) -> None:
         """Write into its folder what was made of the measurement."""
@@ -144,6 +168,8 @@ class StageResult:
             recorded = record_all(samples(self.timelines, window), metrics)
             write_log(log, recorded, window=window)
             files["histograms.hlog"] = log.getvalue().encode()
+        if self.telemetry is not None:
+            files[FILE] = telemetry_file(self.telemetry)
         folder.finish(self.observation, files)
 
     def __repr__(self) -> str:
@@ -185,7 +211,7 @@ class Run:
             target=self.spec.target,
             stages=[stage.view for stage in self.stages],
             simulated=self.spec.simulated,
-            environment=self.spec.environment,
+            environment={**self.spec.environment, "server": self.spec.endpoint.get("server")},
             calibration=self.spec.settings.calibration,
         )
 
@@ -224,12 +250,15 @@ class Explored:
         return f"<p>{escape(str(self.answer))}</p>{self.run._repr_html_()}"
 
 
-def _verdict(summary: Summary, observation: Observation, spec: RunSpec) -> Verdict:
+def _verdict(
+    summary: Summary, observation: Observation, spec: RunSpec, seen: Watch | None = None
+) -> Verdict:
     calibration, source = spec.settings.calibration, spec.source
     checks = [
         *CHECKS,
         *([] if calibration is None else [as_calibrated(calibration)]),
         *([] if source is None else [source.check]),
+        *([] if seen is None else as_watched(seen)),
     ]
     return judge(summary, observation, checks=checks)
 
@@ -239,7 +268,13 @@ def _read_back(stage: StoredStage, spec: RunSpec) -> StageResult:
         return StageResult.of_aggregate(
             stage.aggregate, stage.observation, load=stage.load, spec=spec
         )
-    return StageResult.of(stage.timelines, stage.observation, load=stage.load, spec=spec)
+    return StageResult.of(
+        stage.timelines,
+        stage.observation,
+        load=stage.load,
+        spec=spec,
+        telemetry=stage.telemetry,
+    )
 
 
 def load_run(folder: Path | str) -> Run:

@@ -94,6 +94,11 @@ def define_output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("output")
     group.add_argument("--out", metavar="DIR", help="keep the run in this folder")
     group.add_argument("--json", action="store_true", help="print one JSON document")
+    group.add_argument(
+        "--telemetry",
+        action=argparse.BooleanOptionalAction,
+        help="read the server's counters and this machine's GPUs meanwhile (default: if there are)",
+    )
     group.add_argument("--quiet", action="store_true", help="show no progress")
     group.add_argument(
         "--in-process", action="store_true", help="measure in this process, not in one of its own"
@@ -140,7 +145,11 @@ def target_options(given: argparse.Namespace) -> Options:
 def settings(given: argparse.Namespace) -> Settings:
     """Return how it is measured; the window's length is left as it is by default."""
     said = Settings(
-        seed=given.seed, folder=given.out, quiet=given.quiet, in_process=given.in_process
+        seed=given.seed,
+        folder=given.out,
+        telemetry=given.telemetry,
+        quiet=given.quiet,
+        in_process=given.in_process,
     )
     if given.warmup is not None:
         said = evolve(said, warmup_s=given.warmup)

@@ -7,8 +7,10 @@
         summary.json                  what the lines come to, and what that is worth
         histograms.hlog               every metric as an HdrHistogram, for any tool that reads them
         aggregate.json                instead of requests, where only figures were imported
+        telemetry.jsonl               what was read of the server and its machine, if anything was
 
-`stage.json` and `timelines.jsonl` are the measurement; the other two can be made of them again.
+`stage.json`, `timelines.jsonl` and `telemetry.jsonl` are the measurement; the other two can be made
+of them again.
 Every file but the journal is written whole or not at all.
 """
 
@@ -25,8 +27,10 @@ from llmperf_core.errors import StoredRunError
 from llmperf_core.judge import Aggregate, Slo, Source
 from llmperf_core.load import LoadProfile, load_of, record_of
 from llmperf_core.run.journal import Journal, StoredTimelines, read_journal
+from llmperf_core.run.readings import read_telemetry
 from llmperf_core.run.settings import Settings
 from llmperf_core.target import Json
+from llmperf_core.telemetry import Telemetry
 from llmperf_core.timeline import Observation, Timeline, Window
 from llmperf_core.units import ns_from_s
 
@@ -77,6 +81,7 @@ class StoredStage:
     observation: Observation
     aggregate: Aggregate | None = None
     """What is known of it where no request is."""
+    telemetry: Telemetry | None = None
 
 
 class RunFolder:
@@ -185,6 +190,7 @@ def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
         timelines=timelines,
         aggregate=_read_aggregate(path / "aggregate.json"),
         observation=observation or _observation_after_crash(timelines, spec.settings),
+        telemetry=read_telemetry(path),
     )
 
 

@@ -61,6 +61,10 @@ class Settings:
     calibration: Calibration | None = None
     """This host's instrument error, shown beside the results; stages that were measured much worse
     than that are suspect. See `llmperf_core.calibrate`."""
+    telemetry: bool | None = None
+    """Read the server's own counters and its machine once a second beside the measuring. None does
+    so where there is something to read, this machine's GPUs only if the server is on it, and not
+    where the measuring is `in_process`; True insists, False leaves it."""
     quiet: bool = False
     """Show no progress. None is shown anyway where standard error is no terminal."""
 

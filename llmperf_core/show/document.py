@@ -8,6 +8,7 @@ from attrs import asdict
 from llmperf_core.judge import MetricSummary, Quantity, Summary, Verdict
 from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibration_document
+from llmperf_core.show.telemetry import split_document, watch_document
 from llmperf_core.show.view import RunView, StageView
 from llmperf_core.target import Json
 from llmperf_core.units import s_from_ns
@@ -61,6 +62,8 @@ def stage_document(view: StageView) -> dict[str, Json]:
         "offered": _offered(summary),
         "connections": asdict(summary.connections),
         "stamps": summary.stamps,
+        "telemetry": watch_document(view.watch),
+        "time_split": split_document(view.split),
         "verdict": _verdict(view.verdict),
     }
 

@@ -6,6 +6,7 @@ from html import escape
 from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, ComparisonView, conclusions
+from llmperf_core.show.telemetry import watch_lines
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
     Column,
@@ -76,7 +77,8 @@ def comparison_html(view: ComparisonView) -> str:
 
 def _notes(view: StageView) -> str:
     items = [f"<code>{escape(r.code)}</code>: {escape(r.detail)}" for r in view.verdict.reasons]
-    items += [escape(in_a_word(view)), escape(instrument(view))]
+    lines = (in_a_word(view), *watch_lines(view.watch, view.split), instrument(view))
+    items += map(escape, lines)
     listed = "".join(f"<li>{item}</li>" for item in items)
     status = _coloured(view.verdict.status)
     return f"<p>{escape(load_label(view.load))}: {status}</p><ul>{listed}</ul>"

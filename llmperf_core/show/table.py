@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, DETECTABLE_COLUMNS, conclusions
+from llmperf_core.show.telemetry import watch_lines
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
     Row,
@@ -96,7 +97,8 @@ def _print_notes(view: StageView, console: Console) -> None:
     status = view.verdict.status
     console.print(Text.assemble(load_label(view.load), ": ", (status, _STYLES[status])))
     lines = [Text(f"{reason.code}: {reason.detail}") for reason in view.verdict.reasons]
-    for line in (*lines, Text(in_a_word(view)), Text(instrument(view))):
+    lines += map(Text, (in_a_word(view), *watch_lines(view.watch, view.split), instrument(view)))
+    for line in lines:
         console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 

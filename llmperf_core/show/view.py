@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from attrs import Factory, field, frozen
 
-from llmperf_core.judge import Calibration, MetricSummary, Quantity, Summary, Verdict
+from llmperf_core.judge import Calibration, MetricSummary, Quantity, Split, Summary, Verdict, Watch
 from llmperf_core.load import LoadProfile, load_label
 from llmperf_core.target import Json
 from llmperf_core.units import format_duration, format_number
@@ -20,6 +20,10 @@ class StageView:
     load: LoadProfile
     summary: Summary
     verdict: Verdict
+    watch: Watch | None = None
+    """What was read of the server and its machine; None if nothing was."""
+    split: Split | None = None
+    """Where the time of a request went; None if that is not known."""
 
 
 def _in_order(stages: Iterable[StageView]) -> tuple[StageView, ...]:
