@@ -26,7 +26,7 @@ from llmperf_core.run.job import Executor, Job, Listener
 from llmperf_core.run.sampler import meters_of, sampling
 from llmperf_core.run.settings import Settings
 from llmperf_core.show.live import Live
-from llmperf_core.target import Careful, Endpoint, Prompt, Target
+from llmperf_core.target import CanReport, Careful, Endpoint, Prompt, Target
 from llmperf_core.timeline import Timeline
 from llmperf_core.workload import Synthetic, Workload
 
@@ -301,8 +301,12 @@ class _Sweep:
 
             tasks.start_soon(give_up_when_stopped)
             with ExitStack() as waiting:
-                waiting.enter_context(self.live.waiting(f"bringing up {self.target.name} …"))
-                async with self.target.open() as endpoint:
+                state = self.live.waiting(f"bringing up {self.target.name} …")
+                report = waiting.enter_context(state)
+                target = self.target
+                if isinstance(target, CanReport):
+                    target = target.reporting(report)
+                async with target.open() as endpoint:
                     waiting.close()
                     opened.set()
                     yield endpoint

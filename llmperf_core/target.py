@@ -235,6 +235,15 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
+class CanReport(Protocol):
+    """A target that can say how its bring-up stands."""
+
+    def reporting(self, report: Callable[[str], None]) -> Target:
+        """Return the same target, which tells `report` each step on the event loop, in words."""
+        ...
+
+
 @frozen(kw_only=True)
 class Options:
     """What the caller may say of a target beside its URL.

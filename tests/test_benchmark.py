@@ -423,3 +423,30 @@ def test_no_loads_are_no_stages() -> None:
 
     assert sweep(target, [], settings=FIVE).stages == ()
     assert target.events == ["up", "down"]
+
+
+@frozen
+class Telling:
+    """A target that says how its bring-up stands."""
+
+    url: str
+    name: str = "telling"
+    report: Callable[[str], None] | None = None
+
+    def reporting(self, report: Callable[[str], None]) -> "Telling":
+        """Return one that tells that."""
+        return evolve(self, report=report)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Endpoint]:
+        """Tell, and connect."""
+        assert self.report is not None, "nobody listens"
+        self.report("loading")
+        yield Endpoint(base_url=self.url, codec=Tgi())
+
+
+def test_a_target_that_can_tells_how_its_bring_up_stands(url: str) -> None:
+    """It is given somebody to tell before it is opened."""
+    stage = bench(Telling(url), Concurrency(1), workload=TWO, settings=BRIEF)
+
+    assert stage.summary.requests.completed > 0

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,15 +34,27 @@ class Live:
         self._quiet = quiet or not self._console.is_terminal
 
     @contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        """Say what is being waited for, such as a server that comes up."""
-        if self._quiet:
-            yield
-            return
-        from rich.text import Text
+    def waiting(self, what: str) -> Iterator[Callable[[str], None]]:
+        """Say what is being waited for, such as a server that comes up, and for how long.
 
-        with self._console.status(Text(what)):
-            yield
+        Yields:
+            What takes a few words on how that stands.
+        """
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        # A narrow terminal cuts the end off: what changes comes first.
+        bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[state]}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=self._quiet,
+        )
+        with bar:
+            task = bar.add_task(what, total=None, state="")
+            yield lambda state: bar.update(task, state=state)
 
     @contextmanager
     def stage(self, title: str, planned_s: float | None) -> Iterator["LiveStage"]:

@@ -51,8 +51,8 @@ def progress(elapsed_s: float = 5, in_flight: int = 3, ended: int = 7) -> Progre
 
 def show(live: Live, *timelines: Timeline, state: Progress | None = None) -> None:
     """Show a stage with these requests in this state."""
-    with live.waiting("bringing up http://model …"):
-        pass
+    with live.waiting("bringing up http://model …") as report:
+        report("loading")
     with live.stage("20 concurrent", 12.0) as stage:
         for timeline in timelines:
             stage.note(timeline)
@@ -130,11 +130,12 @@ def test_load_in_brackets_is_no_markup() -> None:
     console = terminal(width=120)
     with Live(console=console).stage("[bold]5 req/s[/bold]", None) as stage:
         stage.report(progress())
-    with Live(console=console).waiting("bringing up [red]http://[::1]:80[/red]"):
-        pass
+    with Live(console=console).waiting("bringing up [red]http://[::1]:80[/red]") as report:
+        report("[bold]loading[/bold]")
 
     assert "[bold]5 req/s[/bold]" in said(console)
     assert "[red]http://[::1]:80[/red]" in said(console)
+    assert "[bold]loading[/bold]" in said(console)
 
 
 def test_stage_without_a_planned_length_is_shown() -> None:
