@@ -306,3 +306,28 @@ class CanServe(Protocol):
             StartError: it cannot listen there.
         """
         ...
+
+
+@frozen(kw_only=True)
+class Leftover:
+    """Something that costs memory or money and that nobody uses any more."""
+
+    what: str
+    """What it is, in words."""
+    why: str
+    """Why it may go."""
+    remove: Callable[[], None] = field(repr=False)
+    """Removes it. Raises a TargetError if it cannot; what is gone already is no error."""
+
+
+@runtime_checkable
+class CanReap(Protocol):
+    """A backend that can find what a killed process of ours has left running."""
+
+    def leftovers(self) -> Sequence[Leftover]:
+        """Return what has expired, and what belongs to a process that has ended.
+
+        Raises:
+            TargetError: there may be something where we cannot look.
+        """
+        ...

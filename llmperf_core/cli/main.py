@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from llmperf_core._version import __version__
-from llmperf_core.cli import bench, calibrate, compare, import_results, search, serve, targets
+from llmperf_core.cli import (
+    bench,
+    calibrate,
+    compare,
+    import_results,
+    reap,
+    search,
+    serve,
+    targets,
+)
 from llmperf_core.errors import LLMPerfError
 
 INTERRUPTED = 130
@@ -21,6 +30,7 @@ _COMMANDS = {
     "calibrate": (calibrate, "measure how wrong the measuring is on this host"),
     "compare": (compare, "say whether a run is better or worse than another"),
     "import": (import_results, "read the results of another tool"),
+    "reap": (reap, "remove what a killed run has left running"),
     "search": (search, "find the highest load that keeps limits, or that saturates"),
     "serve": (serve, "run a simulated server for other programs"),
     "targets": (targets, "list what can be measured"),
@@ -37,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = _parser().parse_args(arguments)
-    before = signal.signal(signal.SIGTERM, _as_interrupt)
+    before = {number: signal.signal(number, _as_interrupt) for number in _ending_signals()}
     try:
         status: int = given.run(given)
         sys.stdout.flush()
@@ -51,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"llmperf: {error}", file=sys.stderr)
         return error.exit_status
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return status
 
 
@@ -75,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _ending_signals() -> list[signal.Signals]:
+    """Return what a scheduler sends, and a terminal that closes; the latter unless nohup is used.
+
+    Windows has no SIGHUP.
+    """
+    hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)
+    ignored = signal.getsignal(hang_up) is signal.SIG_IGN
+    return [signal.SIGTERM] if ignored else [signal.SIGTERM, hang_up]
+
+
 def _as_interrupt(_signal: int, _frame: object) -> NoReturn:
-    """Take SIGTERM like Ctrl-C: stop, keep what was measured, leave nothing running."""
+    """Take a signal like Ctrl-C: stop, keep what was measured, leave nothing running."""
     raise KeyboardInterrupt
