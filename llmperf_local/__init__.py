@@ -1,5 +1,6 @@
-"""Targets on this machine: a real language model, a simulated TGI; and what fits on its GPUs."""
+"""Targets on this machine: a real LLM, containers, a simulated TGI; and what fits on its GPUs."""
 
+from llmperf_local.container import Container, Engine, ServerSpec
 from llmperf_local.cpu import CpuModel
 from llmperf_local.fit import (
     INSTANCES,
@@ -20,14 +21,17 @@ __all__ = [
     "LLAMA_2",
     "QUANTIZATIONS",
     "Answers",
+    "Container",
     "CpuModel",
     "Demand",
+    "Engine",
     "Fit",
     "Gpus",
     "Hardware",
     "ModelShape",
     "Quantization",
     "ServerOptions",
+    "ServerSpec",
     "Simulated",
     "shape_from_config",
     "shape_of",
