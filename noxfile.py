@@ -60,9 +60,13 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "report", "--skip-covered", f"--fail-under={COVERAGE_FLOOR}")
 
 
-@nox.session(default=False)
+@nox.session
 def docker(session: nox.Session) -> None:
-    """Run the tests that need a Docker engine."""
+    """Run the tests that need a Docker engine; without one they are skipped, and say why.
+
+    As root on Debian they bring up one of their own. With KILL_ROUNDS=2 in the environment, runs
+    are killed at each moment in each way, twice: that takes five minutes.
+    """
     install_project(session, *group("tests"))
     session.run("pytest", "-m", "docker and not (aws or gpu or pull)", *session.posargs)
 

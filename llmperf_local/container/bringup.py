@@ -12,7 +12,7 @@ import httpx
 from attrs import define, field, frozen
 
 from llmperf_core.errors import StartError
-from llmperf_local.container.daemon import published
+from llmperf_local.container.daemon import DockerError, published
 from llmperf_local.container.engines import PULLING, STARTING, Engine
 from llmperf_local.container.holding import Held
 from llmperf_local.container.pulling import pull
@@ -96,13 +96,18 @@ class _BringUp:
                 if not container["State"]["Running"]:
                     why = why_ended(container["State"], self.lines, self.watch.engine)
                     raise StartError(self.watch.name, f"{why[0]}{self.last_words()}{why[1]}")
-                port = published(container).get(self.watch.engine.port)
-                url = f"http://{self.watch.host}:{port}"
+                url = self._url(container)
                 with suppress(httpx.TransportError):
                     answer = await client.get(url + self.watch.engine.readiness)
-                    if port is not None and answer.status_code == httpx.codes.OK:
+                    if answer.status_code == httpx.codes.OK:
                         return url
                 await anyio.sleep(_POLL_S)
+
+    def _url(self, container: Mapping[str, Any]) -> str:
+        port = published(container).get(self.watch.engine.port)
+        if port is None:  # as a Docker engine without a bridge does, silently
+            raise DockerError("the Docker engine maps no port", "give it a network that can")
+        return f"http://{self.watch.host}:{port}"
 
     async def _hear(self) -> None:
         """Take the log's new lines."""

@@ -77,7 +77,7 @@ def refuse(engine: str, spec: ServerSpec, *fields: str) -> None:
 
 def _version(image: str) -> tuple[int, ...]:
     """Return the version in an image's tag; one that is newer than all if it holds none."""
-    found = re.search(r":v?(\d+(?:\.\d+)*)", image)
+    found = re.search(r":v?(\d+(?:\.\d+)*)", image.rpartition("/")[2])
     return tuple(int(part) for part in found[1].split(".")) if found else (1 << 30,)
 
 
@@ -194,7 +194,11 @@ TGI = Engine(
         Phase("Warming up model|Starting Webserver", WARMING_UP),
     ),
 )
-"""Hugging Face Text Generation Inference. Its port opens only after its warm-up."""
+"""Hugging Face Text Generation Inference. Its port opens only after its warm-up.
+
+It also takes port 9000, for Prometheus, where nobody answers; in a container that port is free.
+Source: its launcher and its router at 3.3.5.
+"""
 
 VLLM = Engine(
     name="vllm",
@@ -211,7 +215,10 @@ VLLM = Engine(
         Phase("GPU KV cache size|Capturing CUDA graph|torch.compile|profiling", WARMING_UP),
     ),
 )
-"""vLLM. Completions are asked for, which base models answer, too; chat is an option."""
+"""vLLM. Completions are asked for, which base models answer, too; chat is an option.
+
+Source: docs.vllm.ai, Engine Arguments.
+"""
 
 SGLANG = Engine(
     name="sglang",
@@ -228,7 +235,7 @@ SGLANG = Engine(
         Phase("Capture cuda graph begin|KV Cache is allocated|warmup", WARMING_UP),
     ),
 )
-"""SGLang."""
+"""SGLang. Source: docs.sglang.io, Server Arguments."""
 
 LLAMA_CPP = Engine(
     name="llama.cpp",

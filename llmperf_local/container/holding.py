@@ -54,7 +54,7 @@ class Held:
             DockerError: the engine refuses. What it has made by then is `end`'s to remove.
         """
         with self._asking() as client:
-            self._note = leftovers.write(self.lease)
+            self._note = self._written()
             client.create_container_from_config(dict(wanted), name=self.lease.name)
             if files:
                 client.put_archive(self.lease.name, "/", _archive(files))
@@ -102,6 +102,15 @@ class Held:
                 )
             finally:
                 self._client.close()
+
+    def _written(self) -> Path:
+        try:
+            return leftovers.write(self.lease)
+        except OSError as error:
+            raise DockerError(
+                f"no note of the container can be kept ({error})",
+                "set XDG_STATE_HOME to a folder that can be written",
+            ) from error
 
     @contextmanager
     def _asking(self) -> Iterator["APIClient"]:

@@ -117,7 +117,9 @@ class Container:
         }
         words = [(key, value) for key, value in asked.items() if value is not None]
         words += [("arg", word) for word in self.server.arguments]
-        return f"docker:{quote(self.server.model)}" + (f"?{urlencode(words)}" if words else "")
+        return f"docker:{quote(self.server.model, safe='/:@')}" + (
+            f"?{urlencode(words)}" if words else ""
+        )
 
     def reporting(self, report: Callable[[str], None]) -> "Container":
         """Return the same container, whose bring-up is reported to that."""
