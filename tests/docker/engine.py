@@ -6,16 +6,24 @@ its own, and is ended by its process id.
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
 
 _PACKAGES = ("docker.io", "containerd", "runc", "tini")
 _PATIENCE_S = 60.0
+# Its bridge, the engine, and the end of both when our end of the pipe is closed, however we die.
+_UNTIL_STDIN_ENDS = """
+bridge=$0 subnet=$1 folder=$2; shift 2
+ip link add $bridge type bridge && ip addr add $subnet dev $bridge && ip link set $bridge up
+"$@" < /dev/null & engine=$!
+cat > /dev/null
+kill $engine; wait $engine; umount $folder/netns/default; ip link del $bridge
+"""
 _GPU_HOOK = "nvidia-container-runtime-hook"
 
 
@@ -71,17 +79,17 @@ def engine(root: Path, folder: Path, *, gpu_hook: bool = False) -> Iterator[str]
         hook.write_text("#!/bin/sh\ncat >/dev/null\n")
         hook.chmod(0o755)
         path = f"{hook.parent}:{path}"
-    with _bridge() as bridge, (folder / "log").open("wb") as log:
-        url = f"unix://{folder}/docker.sock"
-        command = [f"{root}/usr/sbin/dockerd", "-H", url, "--bridge", bridge]
-        command += [f"--{name}={folder}/{name}" for name in ("data-root", "exec-root")]
-        command += ["--pidfile", f"{folder}/pid", "--storage-driver=overlay2"]
-        command += [
-            f"--{name}=false" for name in ("iptables", "ip6tables", "ip-masq", "ip-forward")
-        ]
+    bridge, subnet = _free_bridge()
+    url = f"unix://{folder}/docker.sock"
+    command = [f"{root}/usr/sbin/dockerd", "-H", url, "--bridge", bridge]
+    command += [f"--{name}={folder}/{name}" for name in ("data-root", "exec-root")]
+    command += ["--pidfile", f"{folder}/pid", "--storage-driver=overlay2"]
+    command += [f"--{name}=false" for name in ("iptables", "ip6tables", "ip-masq", "ip-forward")]
+    with (folder / "log").open("wb") as log:
         # A session of its own, or a terminal's Ctrl-C would end it before the tests have cleaned.
         process = subprocess.Popen(
-            command,
+            ["/bin/sh", "-c", _UNTIL_STDIN_ENDS, bridge, subnet, f"{folder}/exec-root", *command],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env={**os.environ, "PATH": path},
@@ -91,37 +99,28 @@ def engine(root: Path, folder: Path, *, gpu_hook: bool = False) -> Iterator[str]
             _wait_for(url, process, folder / "log")
             yield url
         finally:
-            process.terminate()
+            assert process.stdin is not None
+            process.stdin.close()
             process.wait(_PATIENCE_S)
-            subprocess.run(
-                ["umount", f"{folder}/exec-root/netns/default"], check=False, capture_output=True
-            )
 
 
-@contextmanager
-def _bridge() -> Iterator[str]:
-    """Make a bridge of our own, so that several engines can run on one machine."""
-    pid = os.getpid()
-    for offset in range(200):
-        name, subnet = f"lp{pid}x{offset}", f"172.30.{(pid + offset) % 250}.1/24"
-        if subnet not in subprocess.check_output(["ip", "addr"], text=True):
-            break
-    _run(["ip", "link", "add", name, "type", "bridge"], Path("/"))
-    try:
-        _run(["ip", "addr", "add", subnet, "dev", name], Path("/"))
-        _run(["ip", "link", "set", name, "up"], Path("/"))
-        yield name
-    finally:
-        _run(["ip", "link", "del", name], Path("/"))
+def _free_bridge() -> tuple[str, str]:
+    """Return a name and a subnet that are free: several engines can run on one machine."""
+    used, pid = subprocess.check_output(["ip", "addr"], text=True), os.getpid()
+    subnets = (f"172.30.{(pid + offset) % 250}.1/24" for offset in range(250))
+    subnet = next(subnet for subnet in subnets if subnet not in used)
+    return f"lp-{subnet.split('.')[2]}-{pid % 10**6}", subnet
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline_s = time.monotonic() + _PATIENCE_S
-    transport = httpx.HTTPTransport(uds=url.removeprefix("unix://"))
-    with httpx.Client(transport=transport, base_url="http://docker") as client:
-        while time.monotonic() < deadline_s and process.poll() is None:
-            with suppress(httpx.TransportError):
-                if client.get("/_ping").status_code == 200:
-                    return
-            time.sleep(0.05)
+    deadline_s, path = time.monotonic() + _PATIENCE_S, url.removeprefix("unix://")
+    while time.monotonic() < deadline_s and process.poll() is None:
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.connect(path)
+            probe.settimeout(_PATIENCE_S)
+            # It takes connections a little before it serves; the answer comes when it does.
+            probe.sendall(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+            if probe.recv(32).startswith(b"HTTP/1.1 200"):
+                return
+        time.sleep(0.05)
     raise RuntimeError(f"the engine does not answer; it wrote: {log.read_text()[-2000:]}")
