@@ -1,7 +1,7 @@
 """A real Docker Engine from Debian packages: nothing is installed, and nothing is left.
 
 The packages are unpacked into a folder; the engine listens on a socket in there, has a bridge of
-its own, and is ended by its process id.
+its own, and ends with the tests, however those end.
 """
 
 import os
@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
 
 _PACKAGES = ("docker.io", "containerd", "runc", "tini")
 _PATIENCE_S = 60.0
