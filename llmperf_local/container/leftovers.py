@@ -89,7 +89,9 @@ class Lease:
     @property
     def why_over(self) -> str | None:
         """Why its container may be removed; None if it may not."""
-        if self.host == _host() and not _lives(self.pid, self.born):
+        # Another user's process may be hidden from us: their containers go when they expire.
+        is_ours = (self.owner, self.host) == (_user(), _host())
+        if is_ours and not _lives(self.pid, self.born):
             return f"process {self.pid}, which made it, has ended"
         return f"it expired at {self.expires}" if self.expires < now() else None
 

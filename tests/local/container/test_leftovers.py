@@ -63,6 +63,13 @@ def test_a_process_of_another_host_counts_until_the_lease_expires() -> None:
     assert evolve(theirs, expires="2020-01-01T00:00:00+00:00").why_over
 
 
+def test_another_users_process_counts_until_the_lease_expires() -> None:
+    """It may be hidden from us, and then looks dead."""
+    theirs = evolve(lease(), owner="somebody", pid=1, born="1")
+
+    assert theirs.why_over is None
+
+
 def test_a_label_that_is_missing_makes_a_lease_that_is_over() -> None:
     """Whoever removed it, the container is ours by its first label."""
     assert Lease.of("unix:///x", {leftovers.LABEL: "1"}).why_over
