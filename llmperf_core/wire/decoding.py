@@ -34,13 +34,12 @@ class StreamDecoder:
         """Take the next bytes of the body, which arrived at `at_ns`.
 
         Raises:
-            DecodeError: the bytes break the protocol.
+            DecodeError: the bytes break the protocol; the events before are taken.
         """
-        events = self._events.feed(data)
         if self._silent:
-            self._silent = not events
             self._head += data[: _HEAD_BYTES - len(self._head)]
-        for event in events:
+        for event in self._events.feed(data):
+            self._silent = False
             self._take(event, at_ns)
 
     def feed_all(self, pieces: Sequence[bytes], at_ns: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """Server-sent events out of bytes that may be cut anywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from llmperf_core.errors import DecodeError
 
@@ -34,11 +34,11 @@ class SseDecoder:
         self._skip_lf = False  # a CR ended the last piece: an LF that follows belongs to it
         self._at_rest = False  # the next byte begins an event that is not the first
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """Take the next bytes; return the data of the events that they complete, in order.
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Take the next bytes, and yield the data of the events that they complete, in order.
 
         Raises:
-            DecodeError: an event is larger than allowed.
+            DecodeError: an event is larger than allowed; those before it have been yielded.
         """
         if self._skip_lf and piece:
             self._skip_lf = False
@@ -46,15 +46,13 @@ class SseDecoder:
         # `bytes.splitlines` ends a line at LF, CRLF and CR, and nowhere else (`str` does).
         lines = piece.splitlines(keepends=True)
         open_line = lines.pop() if lines and lines[-1][-1:] not in b"\r\n" else b""
-        events = []
         for line in lines:
             event = self._end_line(line.rstrip(b"\r\n"))
             if event is not None:
-                events.append(event)
+                yield event
         self._hold(open_line)
         self._skip_lf = self._skip_lf or piece[-1:] == b"\r"
         self._at_rest = self._started and not (self._size or self._skip_lf)
-        return events
 
     def feed_plain(self, pieces: Sequence[bytes]) -> list[bytes] | None:
         """Take pieces that are one event of one line each, and return the data of each.

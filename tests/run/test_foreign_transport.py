@@ -12,6 +12,7 @@ from llmperf_core.run.settings import Deadlines, Settings
 from llmperf_core.target import Endpoint
 from llmperf_core.timeline import Completed, Timeline
 from llmperf_core.units import NS_PER_S
+from llmperf_core.wire.sse import MAX_EVENT_BYTES
 from tests.run.asking import SHORT_S, TGI, Asker, asking_at, failure
 from tests.scripted import (
     END,
@@ -183,3 +184,15 @@ async def test_transport_that_has_read_the_answer_already() -> None:
 
     assert timeline.outcome == Completed("length")
     assert len(timeline.token_at_ns) == 3
+
+
+async def test_tokens_before_an_event_that_is_too_large() -> None:
+    """They arrived, though the piece that held them breaks the protocol further on."""
+    body = tgi_token() * 2 + b"data: " + b"x" * MAX_EVENT_BYTES
+    fake = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    endpoint = Endpoint(base_url="http://model", codec=TGI, transport=lambda: fake)
+    async with asking_at(endpoint) as asker:
+        timeline = await asker.ask()
+
+    assert failure(timeline).error == "malformed"
+    assert len(timeline.token_at_ns) == 2
