@@ -33,8 +33,12 @@ def llmperf(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ReferenceServer]:
-    """A server that answers in TGI's dialect, a token each 5 ms."""
-    with ReferenceServer(script=Script(first_token_s=0.01, gap_s=0.005)) as running:
+    """A server that answers in TGI's dialect, a token each 100 ms.
+
+    The status is that of the verdict, too: on a busy machine the client may be tens of milliseconds
+    late, and then the numbers of a quicker server are invalid, as they should be.
+    """
+    with ReferenceServer(script=Script(first_token_s=0.01, gap_s=0.1)) as running:
         yield running
 
 
