@@ -1,7 +1,8 @@
 """aiperf: `profile_export.jsonl`, a line a request, and `profile_export_aiperf.json` beside it.
 
 Source: aiperf 0.13.0, `aiperf/common/models/record_models.py` (`MetricRecordInfo`),
-`aiperf/common/models/export_models.py` (`JsonExportData`), `aiperf/config/phases.py`;
+`aiperf/common/models/export_models.py` (`JsonExportData`), `aiperf/config/phases.py`,
+`aiperf/transports/aiohttp_client.py` (what it says of a cancelled request);
 https://github.com/ai-dynamo/aiperf.
 """
 
@@ -23,9 +24,10 @@ from llmperf_core.importers.files import (
 )
 from llmperf_core.importers.runs import NO_DUE, NO_WIRE, About, Imported, in_order, run_of
 from llmperf_core.judge import Source
-from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
+from llmperf_core.load import Concurrency, ConstantRate, Gamma, LoadProfile, Poisson
 from llmperf_core.results import Run
 from llmperf_core.timeline import (
+    Cancelled,
     Censored,
     Completed,
     CountedBy,
@@ -43,6 +45,7 @@ _NOTES = (
     "each gap is between two chunks, which may hold several tokens",
     "instants are the program's",
 )
+_CANCELLED_BY_THE_END = "Request cancelled by external signal"
 
 
 class _Metadata(msgspec.Struct):
@@ -86,6 +89,7 @@ class _Phase(msgspec.Struct):
     kind: Literal["warmup", "profiling"] = "profiling"
     concurrency: Count | None = None
     rate: float | None = None
+    smoothness: float | None = None
 
 
 class _Named(msgspec.Struct):
@@ -173,8 +177,10 @@ def _load(config: _Config, path: Path) -> LoadProfile:
             return Poisson(rate_rps)
         case _Phase(type="constant", rate=float(rate_rps)):
             return ConstantRate(rate_rps)
+        case _Phase(type="gamma", rate=float(rate_rps), smoothness=shape):
+            return Gamma(rate_rps, 1.0 if shape is None else shape)
     kind = "none" if phase is None else phase.type
-    reason = f"its load is {kind!r}; concurrency, poisson and constant can be imported"
+    reason = f"its load is {kind!r}; concurrency, poisson, gamma and constant can be imported"
     raise ImportFileError(path, FORMAT, reason)
 
 
@@ -217,10 +223,12 @@ def _token_at_ns(record: _Record, sent_at_ns: int) -> list[int]:
 
 
 def _outcome(record: _Record) -> Outcome:
-    if record.metadata.was_cancelled:
-        return Censored()
-    if record.error is None:
-        return Completed()
     error = record.error
+    if record.metadata.was_cancelled:
+        # The end of the run cancels what is in flight; all else is a user who went away.
+        ended = error is not None and error.message == _CANCELLED_BY_THE_END
+        return Censored() if ended else Cancelled("time")
+    if error is None:
+        return Completed()
     name = f"http_{error.code}" if error.code and 400 <= error.code < 600 else "error"
     return Failed(name, f"{error.type or ''} {error.message}".strip()[:200])

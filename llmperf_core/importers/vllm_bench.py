@@ -32,7 +32,7 @@ from llmperf_core.judge import (
     Source,
 )
 from llmperf_core.judge.intervals import PERCENTILES
-from llmperf_core.load import Concurrency, LoadProfile, Poisson
+from llmperf_core.load import Concurrency, Gamma, LoadProfile, Poisson
 from llmperf_core.results import Run
 from llmperf_core.timeline import Completed, Failed, Timeline, TokenCount
 from llmperf_core.units import ns_from_ms, ns_from_s
@@ -125,7 +125,7 @@ def _stage(result: _Result, every: dict[str, object], path: Path) -> Imported:
     timelines = [] if result.ttfts is None else in_order(_timelines(result, path))
     last_ns = max((timeline.ended_at_ns + 1 for timeline in timelines), default=0)
     return Imported(
-        load=_load(result, path),
+        load=_load(result),
         duration_ns=max(ns_from_s(result.duration), last_ns),
         started_at=result.date,
         timelines=timelines,
@@ -133,14 +133,13 @@ def _stage(result: _Result, every: dict[str, object], path: Path) -> Imported:
     )
 
 
-def _load(result: _Result, path: Path) -> LoadProfile:
+def _load(result: _Result) -> LoadProfile:
     if result.request_rate == "inf":
         # Without a limit all are asked at once.
         return Concurrency(result.max_concurrency or max(result.num_prompts, 1))
     if result.burstiness == 1:
         return Poisson(result.request_rate)
-    reason = f"its burstiness is {result.burstiness:g}; only that of 1 can be imported"
-    raise ImportFileError(path, FORMAT, reason)
+    return Gamma(result.request_rate, result.burstiness)
 
 
 def _timelines(result: _Result, path: Path) -> Iterator[Timeline]:

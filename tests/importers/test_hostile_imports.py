@@ -129,7 +129,7 @@ def test_what_guidellm_may_not_say(change: Callable[[Any], None], says: str) -> 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda r: r.update(request_rate=4, burstiness=0.5), "its burstiness is 0.5"),
+        (lambda r: r.update(request_rate=4, burstiness=-1), "'shape' must be > 0"),
         (lambda r: r["ttfts"].pop(), "not of the same length"),
         (lambda r: r.update(ttfts=None, mean_ttft_ms=-1), "mean_ttft_ms"),
         (lambda r: r.update(request_rate=-4), "'rate_rps' must be > 0"),

@@ -6,6 +6,7 @@ that their sources write.
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from llmperf_core import Run, StageResult, compare, import_results, load_run
 from llmperf_core.errors import ImportFileError, UsageError
 from llmperf_core.importers import FORMATS, save_runs
 from llmperf_core.judge.quantity import Quantity
-from llmperf_core.load import Concurrency, ConstantRate, Poisson
+from llmperf_core.load import Concurrency, ConstantRate, Gamma, Poisson
 from llmperf_core.units import NS_PER_MS
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,30 @@ def test_aiperf_s_requests() -> None:
     assert stage.spec.endpoint["model"] == "tiny"
 
 
+def test_aiperf_s_bursts_and_users_who_leave(tmp_path: Path) -> None:
+    """Gamma arrivals have a load; who left by plan was cancelled, what the end cut off censored."""
+    folder = FILES["aiperf"].parent
+    summary = json.loads((folder / "profile_export_aiperf.json").read_bytes())
+    phase = {"type": "gamma", "kind": "profiling", "rate": 4.0}
+    summary["input_config"]["phases"] = [phase | {"smoothness": 0.25}]
+    records = [json.loads(line) for line in FILES["aiperf"].read_bytes().splitlines()]
+    for record, said in zip(records, ("0.5s after being sent", "by external signal"), strict=False):
+        record["metadata"]["was_cancelled"] = True
+        record["error"] = {"code": 499, "message": f"Request cancelled {said}"}
+    (tmp_path / "profile_export_aiperf.json").write_text(json.dumps(summary))
+    (tmp_path / "profile_export.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+    (stage,) = imported("aiperf", tmp_path)
+    requests = stage.summary.requests
+    assert stage.load == Gamma(4.0, shape=0.25)
+    assert (requests.cancelled, requests.censored, requests.failed) == (1, 1, 0)
+    assert requests.completed == len(records) - 2
+
+    summary["input_config"]["phases"] = [phase]
+    (tmp_path / "profile_export_aiperf.json").write_text(json.dumps(summary))
+    assert imported("aiperf", tmp_path)[0].load == Gamma(4.0, shape=1.0)
+
+
 def test_guidellm_s_requests() -> None:
     """A stage for each benchmark; a constant rate knows when its requests were due."""
     concurrent, constant = imported("guidellm")
@@ -125,6 +150,15 @@ def test_vllm_s_requests() -> None:
     failed = stage.timelines[-1]
     assert (failed.token_at_ns.size, failed.sent_at_ns) == (0, 250 * NS_PER_MS)
     assert "peer went away" in str(failed.outcome)
+
+
+def test_vllm_s_burstiness(tmp_path: Path) -> None:
+    """It is the shape of gamma-distributed gaps, and that of 1 is Poisson."""
+    result = json.loads(FILES["vllm-bench"].read_bytes())
+    path = tmp_path / "bursts.json"
+    for burstiness, load in ((0.5, Gamma(4.0, shape=0.5)), (1, Poisson(4.0))):
+        path.write_text(json.dumps({**result, "request_rate": 4.0, "burstiness": burstiness}))
+        assert imported("vllm-bench", path)[0].load == load
 
 
 def test_vllm_s_figures_alone() -> None:
