@@ -1,6 +1,7 @@
 """Compare what was measured: a candidate against a baseline."""
 
 import io
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ from llmperf_core.judge import (
     pooled,
     smallest_detectable,
 )
+from llmperf_core.load import record_of
 from llmperf_core.results import Run, StageResult
 from llmperf_core.target import Json
 
@@ -192,11 +194,23 @@ def _refuse_differences(
         sides = [_distinct(map(read, side)) for side in (one, other)]
         if name not in may and len(_distinct([*sides[0], *sides[1]])) > 1:
             found[name] = (_said(sides[0]), _said(sides[1]))
-    loads = [[show.load_label(stage.load) for stage in side] for side in (one, other)]
-    if "load" not in may and not set(loads[0]) & set(loads[1]):
-        found["load"] = (_said(_distinct(loads[0])), _said(_distinct(loads[1])))
+    if "load" not in may and not {*map(_load_key, one)} & {*map(_load_key, other)}:
+        found["load"] = _loads_said(one, other)
     if found:
         raise UnlikeRunsError(found)
+
+
+def _load_key(stage: StageResult) -> str:
+    """Return what tells a stage's load from all others, as a label does not."""
+    return json.dumps(record_of(stage.load), sort_keys=True)
+
+
+def _loads_said(one: Sequence[StageResult], other: Sequence[StageResult]) -> tuple[str, str]:
+    """Return the loads of either side in words: by their labels, or in full where those agree."""
+    labels = [_said(_distinct(show.load_label(s.load) for s in side)) for side in (one, other)]
+    if labels[0] == labels[1]:
+        labels = [_said(_distinct(repr(s.load) for s in side)) for side in (one, other)]
+    return labels[0], labels[1]
 
 
 def _distinct(values: Iterable[Json]) -> list[Json]:
@@ -218,19 +232,17 @@ def _matched(
     one: Sequence[StageResult], other: Sequence[StageResult]
 ) -> tuple[list[tuple[str, _Sides]], list[str]]:
     """Return the stages of each load that both have, and the loads that only one has."""
-    labels = list(dict.fromkeys(show.load_label(stage.load) for stage in (*one, *other)))
+    labels = {_load_key(stage): show.load_label(stage.load) for stage in (*one, *other)}
     groups: list[tuple[str, _Sides]] = []
     unmatched = []
-    for label in labels:
-        sides = tuple(
-            [s for s in side if show.load_label(s.load) == label] for side in (one, other)
-        )
+    for key, label in labels.items():
+        sides = tuple([s for s in side if _load_key(s) == key] for side in (one, other))
         if all(sides):
             groups.append((label, (sides[0], sides[1])))
         else:
             unmatched.append(label)
     if not groups:  # only where the caller allows other loads
-        return [(" against ".join(labels), (list(one), list(other)))], []
+        return [(" against ".join(labels.values()), (list(one), list(other)))], []
     return groups, unmatched
 
 
@@ -266,8 +278,8 @@ def _of_stage(stage: StageResult) -> Estimates:
 def _judged(pairs: Sequence[tuple[str, Sequence[Estimates]]], margin: float) -> list[show.PairView]:
     """Return the changes of each pair of stages; the figures of all of them are one family."""
     family = [
-        (label, figure, a[figure], b[figure])
-        for label, (a, b) in pairs
+        (number, figure, a[figure], b[figure])
+        for number, (_, (a, b)) in enumerate(pairs)
         for figure in figures_in_both(a, b)
     ]
     found = changes([test[1:] for test in family], margin=margin)
@@ -275,8 +287,8 @@ def _judged(pairs: Sequence[tuple[str, Sequence[Estimates]]], margin: float) -> 
         show.PairView(
             load=label,
             changes=[
-                change for test, change in zip(family, found, strict=True) if test[0] == label
+                change for test, change in zip(family, found, strict=True) if test[0] == number
             ],
         )
-        for label, _ in pairs
+        for number, (label, _) in enumerate(pairs)
     ]

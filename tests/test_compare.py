@@ -8,7 +8,16 @@ from attrs import evolve
 from llmperf_core import Comparison, Run, Slo, StageResult, compare, detectable
 from llmperf_core.errors import UnlikeRunsError, UsageError
 from llmperf_core.judge import Change
-from llmperf_core.load import Concurrency, LoadProfile
+from llmperf_core.load import (
+    Concurrency,
+    Gamma,
+    LoadProfile,
+    Poisson,
+    Ramp,
+    Replay,
+    Steps,
+    load_label,
+)
 from llmperf_core.run.folder import RunSpec
 from llmperf_core.timeline import Failed, Observation, TokenCount
 from tests.judge.queue_model import Model
@@ -133,6 +142,33 @@ def test_other_loads_are_refused(before: StageResult) -> None:
         compare(before, other)
     comparison = compare(before, other, allow_differences=["load"])
     assert comparison.stages[0].load == "concurrency 8 against concurrency 16"
+
+
+@pytest.mark.parametrize(
+    ("load", "other", "says"),
+    [
+        (Gamma(8, shape=0.25), Gamma(8, shape=0.5), r"gamma:0\.25 8/s against gamma:0\.5 8/s"),
+        (Gamma(8, shape=1), Poisson(8), "gamma:1 8/s against poisson 8/s"),
+        (Steps([(2, 5)]), Steps([(2, 9)]), r"Steps\(steps=\(\(2, 5\),\), .* against Steps"),
+        (
+            Ramp(1, 9, duration_s=5),
+            Ramp(1, 9, duration_s=5, spread="constant"),
+            "'poisson'.*'const",
+        ),
+        (Replay([0, 1, 10**9]), Replay([0, 2, 10**9]), r"Replay\(at_ns=<3 instants>"),
+    ],
+)
+def test_loads_are_alike_in_all_that_they_are_made_of(
+    load: LoadProfile, other: LoadProfile, says: str
+) -> None:
+    """The shape of bursts, how long a step lasts: also what a label leaves out."""
+    one, two = stage(load=load), stage(load=other)
+    with pytest.raises(UnlikeRunsError, match=says):
+        compare(one, two)
+    # Under a load that they were not made by, they are invalid.
+    comparison = compare(run(one, two), run(two, one), allow_invalid=True)
+    assert [pair.load for pair in comparison.stages] == [load_label(load), load_label(other)]
+    assert len({len(pair.changes) for pair in comparison.stages}) == 1
 
 
 def test_what_is_not_known_differs_from_nothing(before: StageResult) -> None:

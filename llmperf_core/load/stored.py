@@ -63,13 +63,18 @@ class StoredOpenLoop:
 
 def record_of(load: LoadProfile) -> dict[str, Any]:
     """Return what a stored run says of a load: JSON types only."""
-    kind: type = type(load)
-    known = attrs.fields(kind) if attrs.has(kind) else ()
-    fields = {f.name: getattr(load, f.name) for f in known if f.init}
     record: dict[str, Any] = {"kind": load.kind, "value": load.value, "label": load_label(load)}
     if isinstance(load, ClosedLoop):
         record["slots"] = load.slots
-    return {**record, "fields": msgspec.to_builtins(fields, enc_hook=repr)}
+    return {**record, "fields": msgspec.to_builtins(_fields(load), enc_hook=repr)}
+
+
+def _fields(load: LoadProfile) -> Mapping[str, Any]:
+    if isinstance(load, StoredClosedLoop | StoredOpenLoop):
+        return load.fields
+    kind: type = type(load)
+    known = attrs.fields(kind) if attrs.has(kind) else ()
+    return {f.name: getattr(load, f.name) for f in known if f.init}
 
 
 def load_of(record: Mapping[str, Any]) -> LoadProfile:

@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     # The library checks itself against the server that `testing` ships, so that stands below it.
     "testing": {*WORDS, *STEPS},
     "instrument": {*WORDS, "load", "wire", "run", "judge", "show", "testing"},
-    "comparison": {*WORDS, "judge", "show", "results"},
+    "comparison": {*WORDS, "load", "judge", "show", "results"},
     "importers": {*WORDS, "load", "run", "judge", "results"},
     "facade": {*WORDS, *STEPS, *FRONT},
     "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
