@@ -5,8 +5,6 @@ one, where there are two: it is the client that starves.
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 
@@ -17,26 +15,20 @@ from llmperf_core import Concurrency, Fixed, Settings, bench, calibrate, testing
 from llmperf_core.testing import ReferenceServer, Script
 from llmperf_core.units import ns_from_s
 from tests.calibrated import GOOD
+from tests.starving import PROCESSORS, spinning
 
 pytestmark = pytest.mark.usefixtures("deadline")
 
-SPINNERS = 4
-# They end by themselves even if the test is killed.
-SPIN = "import time; end = time.monotonic() + 120\nwhile time.monotonic() < end: pass"
 TRIES = 3
 GAP_S = 0.005
-PROCESSORS = sorted(os.sched_getaffinity(0))
 
 
 @pytest.fixture(autouse=True)
 def starved() -> Iterator[None]:
     """Pin this thread, and so what it starts, to one processor with busy neighbours."""
     os.sched_setaffinity(0, PROCESSORS[-1:])
-    spinners = [subprocess.Popen([sys.executable, "-S", "-c", SPIN]) for _ in range(SPINNERS)]
-    yield
-    for spinner in spinners:
-        spinner.kill()
-        spinner.wait()
+    with spinning(PROCESSORS[-1]):
+        yield
     os.sched_setaffinity(0, PROCESSORS)
 
 
