@@ -62,6 +62,11 @@ def format_number(value: float | None) -> str:
     return f"{value:.{min(max(0, 2 - exponent), 6)}f}"
 
 
+def percent(share: float) -> str:
+    """Return a share of a whole in per cent: `2.50 %` for 0.025."""
+    return f"{format_number(100 * share)} %"
+
+
 def format_duration(nanoseconds: float) -> str:
     """Return a duration in the unit that suits it: `850 ns`, `12.3 µs`, `4.56 ms`, `7.80 s`."""
     # What would be rounded to a thousand of a unit is one of the next.

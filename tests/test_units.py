@@ -16,6 +16,7 @@ from llmperf_core.units import (
     ns_from_ms,
     ns_from_s,
     per_second,
+    percent,
     s_from_ns,
     us_from_ns,
 )
@@ -118,3 +119,10 @@ def test_a_formatted_number_is_near_its_value(value: float) -> None:
 def test_a_duration_is_read_in_the_unit_that_suits_it(nanoseconds: int, text: str) -> None:
     """From nanoseconds to seconds, the number before the unit stays below a thousand."""
     assert format_duration(nanoseconds) == text
+
+
+def test_a_share_is_shown_in_per_cent() -> None:
+    """With three digits, as any number; more than the whole too."""
+    assert [percent(share) for share in (0, 0.025, 0.9996, 12)] == [
+        *("0 %", "2.50 %", "100 %", "1,200 %")
+    ]

@@ -23,7 +23,7 @@ from llmperf_core.judge.verdict import (
     usual_gap_ns,
 )
 from llmperf_core.timeline import Stamps
-from llmperf_core.units import format_duration, format_number
+from llmperf_core.units import format_duration, percent
 
 Limit: TypeAlias = Literal["coalesced", "read_lag", "reference", "tried"]
 """What ended the search for the highest load: tokens came together; they were read a whole gap
@@ -136,7 +136,7 @@ def _flaws(found: Calibration) -> Iterator[Reason]:
     if error:
         yield Reason("stamp_error", f"stamps were wrong by {error}")
     if found.coalesced_share > COALESCED_SUSPECT:
-        yield Reason("coalesced", f"{_percent(found.coalesced_share)} of the tokens came together")
+        yield Reason("coalesced", f"{percent(found.coalesced_share)} of the tokens came together")
     if found.lag is not None and found.lag.high[1] > LAG_LEAST_NS:
         which, lag_ns = found.lag.high
         yield Reason("lag", f"requests were sent late by {format_duration(lag_ns)} ({which})")
@@ -149,11 +149,7 @@ def _of_gap(spread: Spread | None, gap_ns: int, most: float) -> str:
     if spread is None or spread.high[1] <= most * gap_ns:
         return ""
     which, high_ns = spread.high
-    return f"{format_duration(high_ns)} ({which}), {_percent(high_ns / gap_ns)} of a gap"
-
-
-def _percent(share: float) -> str:
-    return f"{format_number(100 * share)} %"
+    return f"{format_duration(high_ns)} ({which}), {percent(high_ns / gap_ns)} of a gap"
 
 
 def as_calibrated(calibration: Calibration) -> Check:
@@ -182,8 +178,8 @@ def _worse(calibration: Calibration, evidence: Evidence) -> Iterator[str]:
     # Where reads were prompt it is the server that sends several at a time.
     if not prompt and share > max(COALESCED_SUSPECT, WORSE_FACTOR * calibration.coalesced_share):
         yield (
-            f"{_percent(share)} of the tokens came together, "
-            f"{_percent(calibration.coalesced_share)} when calibrated"
+            f"{percent(share)} of the tokens came together, "
+            f"{percent(calibration.coalesced_share)} when calibrated"
         )
     lag = evidence.metric("lag")
     if lag is not None and calibration.lag is not None:

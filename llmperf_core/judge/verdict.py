@@ -12,7 +12,14 @@ from attrs import frozen
 from llmperf_core.judge.intervals import least_count
 from llmperf_core.judge.summary import MetricSummary, Summary
 from llmperf_core.timeline import Observation
-from llmperf_core.units import NS_PER_MS, NS_PER_S, format_duration, format_number, s_from_ns
+from llmperf_core.units import (
+    NS_PER_MS,
+    NS_PER_S,
+    format_duration,
+    format_number,
+    percent,
+    s_from_ns,
+)
 
 Status: TypeAlias = Literal["valid", "suspect", "invalid"]
 """`valid`: nothing speaks against the numbers. `suspect`: look twice. `invalid`: do not use."""
@@ -130,10 +137,6 @@ def _graded(value: float, *, suspect: float, invalid: float) -> Status:
     return "suspect" if value > suspect else "valid"
 
 
-def _percent(share: float) -> str:
-    return f"{format_number(100 * share)} %"
-
-
 def high(metric: MetricSummary) -> tuple[str, float]:
     """Return the 99th percentile, or the maximum where there are too few values for one."""
     p99_ns = metric.percentiles.get(99)
@@ -192,7 +195,7 @@ def errors(evidence: Evidence) -> Reason | None:
     share = requests.failed / (requests.failed + requests.completed)
     named = ", ".join(f"{error} {count}×" for error, count in requests.by_error.items())
     status = _graded(share, suspect=ERROR_SHARE_SUSPECT, invalid=ERROR_SHARE_INVALID)
-    return Reason("errors", f"{_percent(share)} of the requests failed: {named}", status)
+    return Reason("errors", f"{percent(share)} of the requests failed: {named}", status)
 
 
 def read_lag(evidence: Evidence) -> Reason | None:
@@ -202,7 +205,7 @@ def read_lag(evidence: Evidence) -> Reason | None:
         return None
     which, lag_ns = high(metric)
     detail = (
-        f"read lag {which} {format_duration(lag_ns)} is {_percent(share)} of the usual gap between "
+        f"read lag {which} {format_duration(lag_ns)} is {percent(share)} of the usual gap between "
         f"tokens ({format_duration(lag_ns / share)}): the client is too slow for this stream"
     )
     status = _graded(share, suspect=READ_LAG_SUSPECT, invalid=READ_LAG_INVALID)
@@ -215,7 +218,7 @@ def coalesced(evidence: Evidence) -> Reason | None:
     if share is None or share <= COALESCED_SUSPECT:
         return None
     lag = _read_lag_of_gap(evidence)
-    seen = f"{_percent(share)} of the tokens came in one read with an earlier one"
+    seen = f"{percent(share)} of the tokens came in one read with an earlier one"
     if lag is not None and lag <= READ_LAG_SUSPECT:
         detail = f"{seen}; reads were prompt, so the server sends several at a time"
         return Reason("bursts", detail, "valid")
@@ -234,7 +237,7 @@ def censored(evidence: Evidence) -> Reason | None:
         return None
     share = requests.censored_share
     detail = (
-        f"{_percent(share)} of the requests were still in flight when the waiting ended; TTFT and "
+        f"{percent(share)} of the requests were still in flight when the waiting ended; TTFT and "
         "E2E are Kaplan–Meier estimates that count them, TPOT and ITL leave them out"
     )
     status = _graded(share, suspect=CENSORED_SUSPECT, invalid=CENSORED_INVALID)
@@ -247,7 +250,7 @@ def early_end(evidence: Evidence) -> Reason | None:
     if not share:
         return None
     detail = (
-        f"{_percent(share)} of the answers ended before their limit on tokens: E2E and requests/s "
+        f"{percent(share)} of the answers ended before their limit on tokens: E2E and requests/s "
         "are of shorter answers than were asked for"
     )
     return Reason("early_end", detail, "suspect" if share > EARLY_END_SUSPECT else "valid")
@@ -260,7 +263,7 @@ def non_stationary(evidence: Evidence) -> Reason | None:
         return None
     direction = "rises" if drift.change > 0 else "falls"
     detail = (
-        f"E2E {direction} by {_percent(abs(drift.change))} from the first half of the window to "
+        f"E2E {direction} by {percent(abs(drift.change))} from the first half of the window to "
         "the second: it has not settled, so measure for longer or with less load"
     )
     return Reason("non_stationary", detail)
@@ -324,7 +327,7 @@ def client_cpu(evidence: Evidence) -> Reason | None:
     share = observation.client_cpu_ns / observation.ended_at_ns
     if share <= CPU_SHARE_SUSPECT:
         return None
-    detail = f"the measuring process used {_percent(share)} of a core: requests may wait for it"
+    detail = f"the measuring process used {percent(share)} of a core: requests may wait for it"
     return Reason("client_cpu", detail)
 
 
@@ -348,7 +351,7 @@ def cached_prompts(evidence: Evidence) -> Reason | None:
     cached, asked = summary.tokens.cached, summary.tokens.input
     least = CACHED_LEAST_TOKENS * summary.requests.completed
     if cached and asked and cached > max(CACHED_SUSPECT * asked, least):
-        said.append(f"the server took {_percent(cached / asked)} of the input from its cache")
+        said.append(f"the server took {percent(cached / asked)} of the input from its cache")
     if not said:
         return None
     meant = "; the workload means it to" if observation.reuse_meant else ""
@@ -399,7 +402,7 @@ def user_stamps(evidence: Evidence) -> Reason | None:
         return None
     share = observation.user_stamped_reads / max(observation.reads, 1)
     detail = (
-        f"{_percent(share)} of the reads were stamped by the program and not by the kernel: "
+        f"{percent(share)} of the reads were stamped by the program and not by the kernel: "
         "their instants are as late as the program was, and their read lag is not known"
     )
     return Reason("user_stamps", detail, "valid")

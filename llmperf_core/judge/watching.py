@@ -3,7 +3,7 @@
 from llmperf_core.judge.crosscheck import CrossCheck
 from llmperf_core.judge.telemetry import Watch, Watched
 from llmperf_core.judge.verdict import Check, Evidence, Reason
-from llmperf_core.units import format_number
+from llmperf_core.units import percent
 
 _SLOWED = {
     "slowed_by_heat": "heat",
@@ -18,7 +18,7 @@ def as_watched(found: Watch) -> tuple[Check, ...]:
     def throttled(_: Evidence) -> Reason | None:
         """The clocks of a GPU were held down."""
         said = [
-            (cause, f"{name} was slowed by {word} in {_percent(share)} of the readings")
+            (cause, f"{name} was slowed by {word} in {percent(share)} of the readings")
             for name, watched in found.meters.items()
             for cause, word in _SLOWED.items()
             if (share := _share(watched, cause))
@@ -63,7 +63,3 @@ def _mismatch(check: CrossCheck) -> str:
         f"arrived, which is more than the {check.tokens_slack:,.0f} that the edges explain: one "
         f"of the two counts something else{unknown}"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{format_number(100 * share)} %"

@@ -12,6 +12,7 @@ from llmperf_core.units import (
     format_number,
     ms_from_ns,
     per_second,
+    percent,
     us_from_ns,
 )
 
@@ -84,11 +85,11 @@ def _figures(found: Calibration) -> Iterator[tuple[str, str, str]]:
     )
     yield "read lag", _in_words(found.read_lag), "read by the program − received by the kernel"
     yield "lag", _in_words(found.lag), "sent − due"
-    share = f"{format_number(100 * found.coalesced_share)} %"
+    share = percent(found.coalesced_share)
     yield "coalesced", share, "tokens that came in one read with an earlier one"
     busy = found.cpu_per_token_ns * found.events_per_s / NS_PER_S
     figure = f"{format_duration(found.cpu_per_token_ns)} a token"
-    yield "client CPU", figure, f"{format_number(100 * busy)} % of a core at this load"
+    yield "client CPU", figure, f"{percent(busy)} of a core at this load"
     held = found.held_events_per_s
     figure = "less than this load" if held is None else f"{format_number(held)} tokens/s"
     yield "holds", figure, f"the highest load seen to go well; {_LIMITS[found.limit]}"

@@ -8,7 +8,7 @@ from attrs import field, frozen
 from llmperf_core.judge import Change, Figure, Outcome
 from llmperf_core.show.view import Column
 from llmperf_core.target import Json
-from llmperf_core.units import format_number
+from llmperf_core.units import format_number, percent
 
 SCHEMA = "llmperf.comparison/1"
 """Keys may be added under it; one that changes or goes makes it `/2`."""
@@ -62,11 +62,11 @@ class DetectableView:
     rows: Sequence[DetectableRow]
 
 
-def percent(share: float | None) -> str:
+def _relative(share: float | None) -> str:
     """Return `+4.8 %`; an en dash for none."""
     if share is None:
         return "–"
-    return f"{'+' if share > 0 else ''}{format_number(100 * share)} %"
+    return f"{'+' if share > 0 else ''}{percent(share)}"
 
 
 def _interval(change: Change) -> str:
@@ -83,13 +83,13 @@ def figure_label(figure: Figure) -> str:
 
 
 def _detectable(share: float | None) -> str:
-    return "–" if share is None else f"{format_number(100 * share)} %"
+    return "–" if share is None else percent(share)
 
 
 CHANGE_COLUMNS: tuple[Column[Change], ...] = (
     Column("figure", lambda row: figure_label(row.figure), 0, numeric=False),
     Column("outcome", lambda row: row.outcome, 0, numeric=False),
-    Column("change", lambda row: percent(row.effect), 0),
+    Column("change", lambda row: _relative(row.effect), 0),
     Column("95 % interval", _interval, 1),
     Column("baseline", lambda row: format_number(row.baseline), 3),
     Column("candidate", lambda row: format_number(row.candidate), 3),
@@ -106,9 +106,8 @@ DETECTABLE_COLUMNS: tuple[Column[DetectableRow], ...] = (
 
 def conclusions(view: ComparisonView) -> list[str]:
     """Return what there is to say under the tables."""
-    margin = format_number(100 * view.margin)
     lines = [
-        f"same: the 95 % interval is within ±{margin} %",
+        f"same: the 95 % interval is within ±{percent(view.margin)}",
         "better, worse: it is not, and chance makes one false alarm in 5 % of comparisons at most",
         "detectable: the smallest change that the baseline's own noise lets be seen, 9 times in 10",
     ]

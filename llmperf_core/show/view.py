@@ -8,7 +8,7 @@ from attrs import Factory, field, frozen
 from llmperf_core.judge import Calibration, MetricSummary, Quantity, Split, Summary, Verdict, Watch
 from llmperf_core.load import LoadProfile, load_label
 from llmperf_core.target import Json
-from llmperf_core.units import format_duration, format_number
+from llmperf_core.units import format_duration, format_number, percent
 
 Row = TypeVar("Row")
 
@@ -83,7 +83,7 @@ def instrument(view: StageView) -> str:
     else:
         parts.append("read lag unknown")
     if summary.coalesced_share is not None:
-        parts.append(f"{format_number(100 * summary.coalesced_share)} % of tokens coalesced")
+        parts.append(f"{percent(summary.coalesced_share)} of tokens coalesced")
     return ", ".join(parts)
 
 
@@ -94,8 +94,7 @@ def in_a_word(view: StageView) -> str:
     if requests.cancelled:
         parts.append(f"{requests.cancelled:,} cancelled by the workload")
     if requests.censored:
-        share = format_number(100 * requests.censored_share)
-        parts.append(f"{requests.censored:,} censored ({share} %)")
+        parts.append(f"{requests.censored:,} censored ({percent(requests.censored_share)})")
     if tokens.counted_by is not None:
         parts.append(f"{tokens.output:,} output tokens (counted by {tokens.counted_by})")
     if view.summary.warmup_detected_ns:
