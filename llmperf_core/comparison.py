@@ -19,8 +19,8 @@ from llmperf_core.judge import (
     estimate_from,
     figures_in_both,
     overall,
-    pooled,
     smallest_detectable,
+    taken_together,
 )
 from llmperf_core.load import record_of
 from llmperf_core.results import Run, StageResult
@@ -264,7 +264,7 @@ def _why_left_out(label: str, sides: _Sides) -> str:
 def _estimates(side: Sequence[StageResult]) -> Estimates:
     each = [_of_stage(stage) for stage in side]
     figures = [figure for figure in each[0] if all(figure in found for found in each)]
-    return {figure: pooled([found[figure] for found in each]) for figure in figures}
+    return {figure: taken_together([found[figure] for found in each]) for figure in figures}
 
 
 def _of_stage(stage: StageResult) -> Estimates:

@@ -20,7 +20,7 @@ from llmperf_core.judge.estimate import (
     Figure,
     estimate,
     estimate_from,
-    pooled,
+    taken_together,
 )
 from llmperf_core.judge.metrics import (
     CONNECT,
@@ -110,7 +110,6 @@ __all__ = [
     "judge",
     "over_repeats",
     "overall",
-    "pooled",
     "read_log",
     "record_all",
     "samples",
@@ -119,6 +118,7 @@ __all__ = [
     "summarize",
     "summarize_metric",
     "summary_of",
+    "taken_together",
     "watch",
     "write_log",
 ]

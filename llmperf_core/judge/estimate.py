@@ -7,7 +7,6 @@ much a figure differs from block to block.
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from attrs import frozen
 
 from llmperf_core.judge import rates
-from llmperf_core.judge.intervals import percentile_of, supports
+from llmperf_core.judge.intervals import NORMAL_975, percentile_of, supports
 from llmperf_core.judge.metrics import (
     E2E,
     ITL,
@@ -47,7 +46,6 @@ _REQUESTS_A_BLOCK = 2
 """How many usual requests, one after the other, a block has room for."""
 _MOST_ALIKE = 0.8
 """Blocks that are more alike than this are no noise but a trend, which no factor repairs."""
-_Z = NormalDist().inv_cdf(0.975)
 
 
 @frozen(kw_only=True)
@@ -141,7 +139,7 @@ def estimate_from(summary: Summary) -> Estimates:
     return found
 
 
-def pooled(repeats: Sequence[Estimate]) -> Estimate:
+def taken_together(repeats: Sequence[Estimate]) -> Estimate:
     """Return the estimate that several repeats of a stage make together: their geometric mean.
 
     Its spread is that from repeat to repeat or that within the repeats, whichever is larger: a few
@@ -252,12 +250,12 @@ def _percentile_spread(ordered: Values, percentile: float, error: float) -> floa
 
     Source: Woodruff, "Confidence intervals for medians and other position measures" (1952).
     """
-    reach = 100 * _Z * error
+    reach = 100 * NORMAL_975 * error
     if not 0 <= percentile - reach <= percentile + reach <= 100:
         return None
     low, value, high = (percentile_of(ordered, percentile + by) for by in (-reach, 0, reach))
     # The longer side: where values gather in two places, one side alone may look certain.
-    return math.log(max(value / low, high / value)) / _Z if low > 0 else None
+    return math.log(max(value / low, high / value)) / NORMAL_975 if low > 0 else None
 
 
 def _of_rate(figure: Figure, arrivals: rates.Arrivals, window: Window, blocks: int) -> Estimates:

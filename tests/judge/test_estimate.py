@@ -5,7 +5,7 @@ import pytest
 from attrs import evolve
 
 from llmperf_core.judge import Slo, estimate, summarize
-from llmperf_core.judge.estimate import Estimate, Estimates, Figure, estimate_from, pooled
+from llmperf_core.judge.estimate import Estimate, Estimates, Figure, estimate_from, taken_together
 from llmperf_core.load import Concurrency
 from llmperf_core.timeline import Failed, Observation, Timeline, Window
 from llmperf_core.units import NS_PER_MS, NS_PER_S, ns_from_s
@@ -101,17 +101,17 @@ def test_equal_values_have_no_spread() -> None:
 
 def test_repeats_are_as_far_apart_as_they_are() -> None:
     """What differs from repeat to repeat counts, and so does what each cannot know of itself."""
-    apart = pooled([Estimate(10, 0.001, 19), Estimate(12, 0.001, 19)])
+    apart = taken_together([Estimate(10, 0.001, 19), Estimate(12, 0.001, 19)])
     assert apart.value == pytest.approx(120**0.5)
     assert apart.spread == pytest.approx(np.log(12 / 10) / 2)
     assert apart.freedom == 1
-    alike = pooled([Estimate(10, 0.1, 19), Estimate(10, 0.1, 19)])
+    alike = taken_together([Estimate(10, 0.1, 19), Estimate(10, 0.1, 19)])
     assert alike.spread == pytest.approx(0.1 / 2**0.5)
     assert (round(alike.value, 9), alike.freedom) == (10, 38)
-    assert pooled([Estimate(0), Estimate(2)]) == Estimate(1)
-    aggregated = pooled([Estimate(10), Estimate(12)])
+    assert taken_together([Estimate(0), Estimate(2)]) == Estimate(1)
+    aggregated = taken_together([Estimate(10), Estimate(12)])
     assert aggregated.freedom == 1
-    assert pooled([Estimate(10, 0.1, 19)]) == Estimate(10, 0.1, 19)
+    assert taken_together([Estimate(10, 0.1, 19)]) == Estimate(10, 0.1, 19)
 
 
 def test_figures_are_known_by_what_they_are() -> None:
