@@ -24,7 +24,7 @@ LEAST_REQUESTS = 100
 """Fewer are not searched for a warm-up: twenty means of five can hardly show where it ends."""
 _OF_EACH_MEAN = 5
 _MARGIN = 2
-"""In the study, once MSER's cut left a bias of 1 to 2 % where caches fill exponentially, and a
+"""In a trial, once MSER's cut left a bias of 1 to 2 % where caches fill exponentially, and a
 coverage of 89 to 92 %; twice, a bias below 1 % and 94 to 95 %."""
 _CONFIRMED = 3.25
 """The 99.5 % point of Student's t with `BATCHES` − 1 = 9 degrees of freedom. MSER finds a
