@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import anyio
@@ -97,14 +96,6 @@ class Figures(msgspec.Struct):
 
 async def read(load: Load) -> dict[str, list[int]]:
     """Return when each prompt's tokens came, on the monotonic clock."""
-    zero_ns: list[int] = []
-
-    def clock() -> int:
-        now_ns = time.monotonic_ns()
-        if not zero_ns:
-            zero_ns.append(now_ns)  # the first reading is the run's zero
-        return now_ns
-
     job = Job(
         endpoint=Endpoint(base_url=load.url, codec=Tgi()),
         load=Concurrency(load.streams),
@@ -113,9 +104,9 @@ async def read(load: Load) -> dict[str, list[int]]:
         seed=0,
     )
     timelines: list[Timeline] = []
-    await measure(job, Listener(note=timelines.append), anyio.Event(), clock=clock)
+    seen = await measure(job, Listener(note=timelines.append), anyio.Event())
     return {
-        load.prompts[timeline.index]: (timeline.token_at_ns + zero_ns[0]).tolist()
+        load.prompts[timeline.index]: (timeline.token_at_ns + seen.zero_at_ns).tolist()
         for timeline in timelines
     }
 

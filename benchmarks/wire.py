@@ -118,14 +118,6 @@ class Asks:
 
 async def read_with_llmperf(load: Load) -> Stamps:
     """The product's whole path: requests, wire, decoding, timelines."""
-    zero_ns: list[int] = []
-
-    def clock() -> int:
-        now_ns = time.monotonic_ns()
-        if not zero_ns:
-            zero_ns.append(now_ns)  # the first reading is the run's zero
-        return now_ns
-
     job = Job(
         endpoint=Endpoint(base_url=load.url, codec=Tgi(), verify=load.authority or True),
         load=Concurrency(load.streams),
@@ -134,10 +126,10 @@ async def read_with_llmperf(load: Load) -> Stamps:
         seed=0,
     )
     timelines: list[Timeline] = []
-    await measure(job, Listener(note=timelines.append), anyio.Event(), clock=clock)
+    seen = await measure(job, Listener(note=timelines.append), anyio.Event())
     prompts = load.prompts
     return {
-        prompts[timeline.index]: (timeline.token_at_ns + zero_ns[0]).tolist()
+        prompts[timeline.index]: (timeline.token_at_ns + seen.zero_at_ns).tolist()
         for timeline in timelines
     }
 

@@ -1,6 +1,5 @@
 """Measuring a simulated server with our wire, beside its own record."""
 
-import time
 from collections.abc import Iterator, Mapping
 
 import anyio
@@ -38,13 +37,6 @@ def measured_and_played(
     target: Simulated, *, streams: int
 ) -> tuple[Mapping[str, Instants], list[Played]]:
     """Return when tokens came, by prompt, and what the server says; on the machine's clock."""
-    zero_ns: list[int] = []
-
-    def clock() -> int:
-        now_ns = time.monotonic_ns()
-        if not zero_ns:
-            zero_ns.append(now_ns)  # the first reading is the run's zero
-        return now_ns
 
     async def run() -> tuple[Mapping[str, Instants], list[Played]]:
         timelines: list[Timeline] = []
@@ -56,10 +48,10 @@ def measured_and_played(
                 settings=Settings(duration_s=None, requests=REQUESTS, warmup_s=0),
                 seed=0,
             )
-            await measure(job, Listener(note=timelines.append), anyio.Event(), clock=clock)
+            seen = await measure(job, Listener(note=timelines.append), anyio.Event())
             async with httpx.AsyncClient(base_url=endpoint.base_url) as client:
                 said = (await client.get("/llmperf/record")).content
-        came = {f"request {t.index}": t.token_at_ns + zero_ns[0] for t in timelines}
+        came = {f"request {t.index}": t.token_at_ns + seen.zero_at_ns for t in timelines}
         return came, msgspec.json.decode(said, type=Record).requests
 
     return anyio.run(run, backend_options={"use_uvloop": True})
