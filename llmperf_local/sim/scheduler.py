@@ -65,6 +65,8 @@ class Scheduler:
     _pass: list[_Sequence] = field(factory=list, init=False)
     """Those that the pass under way computes; empty while the model is idle."""
     _pass_ends_at_ns: int = field(default=0, init=False)
+    _pass_computed: bool = field(default=False, init=False)
+    """Whether `prepare` has been at the pass under way."""
     _may_admit: bool = field(default=True, init=False)
     """Whether the router looks at its queue before the next pass."""
     _waiting_tokens: int = field(default=1, init=False)
@@ -147,6 +149,19 @@ class Scheduler:
         self._run_to(to_ns)
         left, self._left = self._left, []
         return left
+
+    def prepare(self) -> None:
+        """Compute what the pass under way will bring, as nobody joins it any more.
+
+        Whoever plays in real time does this while there is time. No token leaves earlier for it,
+        but the KV tokens of answers that end with the pass are free at once.
+        """
+        if self._pass_computed:
+            return
+        self._pass_computed = True
+        for sequence in self._pass:
+            if self._compute(sequence, self._pass_ends_at_ns):
+                self._retire(sequence)
 
     def _run_to(self, to_ns: int) -> None:
         self._now_ns = max(self._now_ns, to_ns)
@@ -296,7 +311,7 @@ class Scheduler:
             lasts_ns = self.hardware.prefill_ns(chunk_tokens)
         if self.hardware.tuning_ns_per_token:
             lasts_ns += self._tuning_ns(decoding + chunk_tokens)
-        self._pass = sequences
+        self._pass, self._pass_computed = sequences, False
         self._pass_ends_at_ns = at_ns + self.hardware.with_jitter(lasts_ns, self._rng)
 
     def _tuning_ns(self, tokens: int) -> int:
@@ -307,15 +322,21 @@ class Scheduler:
         return round(size * self.hardware.tuning_ns_per_token)
 
     def _end_pass(self, sequences: list[_Sequence], at_ns: int) -> None:
+        self.prepare()
         self._pass = []
-        finished = [sequence for sequence in sequences if self._compute(sequence, at_ns)]
-        if finished:
-            self._batch = [sequence for sequence in self._batch if not sequence.done]
-        for sequence in finished:
-            self._decoding -= 1
-            self._context_tokens -= sequence.ticket.ask.input_tokens + sequence.computed
-            self._free(sequence, keep=True)
+        for sequence in sequences:
+            gone = sequence.ticket.ended_at_ns is not None  # perhaps since it was computed
+            if gone and not (sequence.done or sequence.prompt_left):
+                self._retire(sequence)
+        self._batch = [sequence for sequence in self._batch if not sequence.done]
         self._begin_pass(at_ns)
+
+    def _retire(self, sequence: _Sequence) -> None:
+        """Give back what a sequence holds that leaves the batch with the pass it is in."""
+        sequence.done = True
+        self._decoding -= 1
+        self._context_tokens -= sequence.ticket.ask.input_tokens + sequence.computed
+        self._free(sequence, keep=True)
 
     def _compute(self, sequence: _Sequence, at_ns: int) -> bool:
         """Give a sequence what a pass brought it; return whether it leaves the batch."""
@@ -327,7 +348,6 @@ class Scheduler:
             self._context_tokens += sequence.ticket.ask.input_tokens
         ticket, tokens = sequence.ticket, 1
         if ticket.ended_at_ns is not None:  # its client has gone
-            sequence.done = True
             return True
         if self._speculate and sequence.computed:
             tokens += self.options.answers.draw_accepted(self._speculate, sequence.rng)
@@ -340,5 +360,4 @@ class Scheduler:
             self._leaving.append(Emission(ticket, leaves_at_ns, tokens, None))
             return False
         self._leaving.append(Emission(ticket, leaves_at_ns, tokens, sequence.reason))
-        sequence.done = True
         return True

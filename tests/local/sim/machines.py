@@ -113,8 +113,11 @@ def arrivals(draw: st.DrawFn) -> Arrival:
     return Arrival(draw(st.just(0) | gap_ns), ask, cancelled_after_ns)
 
 
-def play(load: Load, *, look_every_ns: int | None = None) -> Record:
-    """Play a load to its end, and advance at each event of the scheduler or at fixed instants."""
+def play(load: Load, *, look_every_ns: int | None = None, ahead: bool = False) -> Record:
+    """Play a load to its end, and advance at each event of the scheduler or at fixed instants.
+
+    With `ahead` each pass is prepared as soon as it has begun, before others come and go.
+    """
     record = Record(scheduler=Scheduler(load.hardware, load.options, seed=7))
     scheduler, at_ns = record.scheduler, 0
     happenings: list[tuple[int, int, Ask | None]] = []
@@ -124,18 +127,20 @@ def play(load: Load, *, look_every_ns: int | None = None) -> Record:
         if arrival.cancelled_after_ns is not None:
             happenings.append((at_ns + arrival.cancelled_after_ns, number, None))
     for happens_at_ns, number, ask in sorted(happenings, key=lambda h: (h[0], h[2] is None)):
-        _look(record, happens_at_ns, look_every_ns)
+        _look(record, happens_at_ns, look_every_ns, ahead=ahead)
         if ask is not None:
             record.tickets.append(scheduler.submit(ask, happens_at_ns))
         elif (ticket := record.tickets[number]) is not None:
             scheduler.cancel(ticket, happens_at_ns)
-    _look(record, None, look_every_ns)
+    _look(record, None, look_every_ns, ahead=ahead)
     return record
 
 
-def _look(record: Record, until_ns: int | None, every_ns: int | None) -> None:
+def _look(record: Record, until_ns: int | None, every_ns: int | None, *, ahead: bool) -> None:
     scheduler = record.scheduler
     while (next_ns := scheduler.next_at_ns()) is not None:
+        if ahead:
+            scheduler.prepare()
         if until_ns is not None and next_ns >= until_ns:
             return
         # Never past what happens next: the scheduler does not go back.

@@ -232,10 +232,10 @@ def test_the_first_pass_of_a_size_is_tuned() -> None:
     assert at_ns[1][0] - 10**10 == machine.prefill_ns(100)
 
 
-@given(loads())
-def test_every_request_ends_once(load: Load) -> None:
+@given(loads(), st.booleans())
+def test_every_request_ends_once(load: Load, ahead: bool) -> None:  # noqa: FBT001 -- drawn
     """Each that was admitted finishes or is given up, with at most the tokens that it asked for."""
-    record = play(load)
+    record = play(load, ahead=ahead)
 
     assert len(record.tickets) == len(load.arrivals)
     admitted = [ticket for ticket in record.tickets if ticket is not None]
@@ -281,6 +281,21 @@ def test_the_same_seed_is_the_same_run_however_it_is_looked_at(load: Load, every
 
     assert play(load).left == once.left
     assert play(load, look_every_ns=every_ns).left == once.left
+
+
+@given(loads())
+def test_computing_a_pass_ahead_changes_nothing(load: Load) -> None:
+    """Whoever comes while a pass lasts joins the next; whoever goes leaves it."""
+    staying = evolve(load, arrivals=[evolve(a, cancelled_after_ns=None) for a in load.arrivals])
+    # Who goes leaves a gap in the row of events, and the cache in another order: not so here.
+    at_once = evolve(
+        load,
+        hardware=evolve(load.hardware, emit_ns=0),
+        options=evolve(load.options, prefix_caching=False),
+    )
+
+    for either in (staying, at_once):
+        assert play(either, ahead=True).left == play(either).left
 
 
 @given(loads())
