@@ -7,7 +7,7 @@ from itertools import count
 
 from attrs import define, field
 
-from llmperf_core.units import NS_PER_MS, NS_PER_S
+from llmperf_core.units import NS_PER_MS, NS_PER_S, NS_PER_US
 from llmperf_local.sim.answers import Answer, Clock, Part, Streamed
 from llmperf_local.sim.metrics import Metrics
 from llmperf_local.sim.record import Logs
@@ -21,6 +21,8 @@ KEEP_ALIVE_NS = 15 * NS_PER_S
 """Silence after which a stream says that it lives. Source: axum 0.7, `sse.rs`, `KeepAlive`."""
 _TURN_NS = NS_PER_MS
 """How long tokens are written before somebody looks at the sockets again."""
+_CLOSE_NS = 100 * NS_PER_US
+"""A token that is due so soon is waited for: reading a request takes longer."""
 
 
 @define(kw_only=True, eq=False)
@@ -77,12 +79,18 @@ class Engine:
             return silent_at_ns if due_at_ns is None else due_at_ns
         return min(due_at_ns, silent_at_ns)
 
+    def prepare(self) -> None:
+        """Do now what need not wait until the next token is due."""
+        self.scheduler.prepare()
+
     def play(self) -> None:
         """Write what is due, or as much of it as a turn allows."""
         scheduler, clock = self.scheduler, self.clock
         now_ns = clock()
         until_ns = now_ns + _TURN_NS
-        while (due_at_ns := scheduler.next_at_ns()) is not None and due_at_ns <= now_ns < until_ns:
+        while (due_at_ns := scheduler.next_at_ns()) is not None and now_ns < until_ns:
+            if due_at_ns > now_ns + _CLOSE_NS:
+                break
             for emission in scheduler.advance(now_ns):
                 self._emit(emission)
             now_ns = clock()

@@ -12,6 +12,7 @@ from attrs import Attribute, Factory, evolve, field, fields, frozen
 from attrs.validators import in_, instance_of
 
 from llmperf_core.errors import StartError, TargetUrlError
+from llmperf_core.run.worker import calm_garbage_collection
 from llmperf_core.target import Codec, Endpoint, Options, Target
 from llmperf_core.wire.openai import OpenAIChat, OpenAICompletions
 from llmperf_core.wire.tgi import Tgi
@@ -160,6 +161,7 @@ class SimulatorBackend:
             reason = f"it cannot listen at {host}:{port} ({why(error)})"
             raise StartError(simulated.name, reason) from error
         with closing(server):
+            calm_garbage_collection()
             ready(f"{server.url} ({simulated.name}, simulated: no model answers)")
             server.run()
 

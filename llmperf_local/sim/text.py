@@ -26,6 +26,9 @@ then slept under old stars while far away soft bells rang for another herd going
 """
 WORDS: Sequence[str] = tuple(f" {word}" for word in _STORY.split())
 """The vocabulary of every answer, each word one token, in the order in which they come."""
+_ROUND = "".join(WORDS)
+_STARTS = (0, *accumulate(map(len, WORDS)))
+"""Where each word begins in it."""
 
 
 def pieces_of(text: str) -> list[str]:
@@ -49,7 +52,9 @@ def blocks_of(pieces: Sequence[str], size: int) -> tuple[int, ...]:
 
 def answer_of(first_word: int, tokens: int) -> str:
     """Return the text of that many tokens, from that word on and around again."""
-    return "".join(WORDS[(first_word + index) % len(WORDS)] for index in range(tokens))
+    rounds, last = divmod(first_word + tokens, len(WORDS))
+    start, end = _STARTS[first_word], rounds * len(_ROUND) + _STARTS[last]
+    return (_ROUND * (rounds + 1))[start:end]
 
 
 def tokens_until_stop(first_word: int, tokens: int, stops: Sequence[str]) -> int | None:
