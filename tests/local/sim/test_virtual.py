@@ -62,7 +62,7 @@ def test_a_closed_loop_keeps_its_slots_busy() -> None:
     """As many are in flight as there are slots, and no more, until the window closes."""
     load = Concurrency(7)
     timelines, observation = played(load)
-    summary = summarize(timelines, observation, load=load)
+    summary = summarize(timelines, observation, load=load, detect_warmup=False)
 
     assert summary.mean_in_flight == pytest.approx(7, abs=0.01)
     assert [t.index for t in timelines] == list(range(len(timelines)))
