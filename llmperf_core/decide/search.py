@@ -31,7 +31,7 @@ from llmperf_core.units import format_number
 CHANCE = 0.005
 """Of a wrong decision at a load, to either side. A search decides at about ten loads, so the whole
 answer is wrong in 5 % at most."""
-LOOKS = 3
+LOOKS = 4
 """How often a load is looked at. Each look has its share of `CHANCE`.
 
 Source: Bonferroni's inequality.

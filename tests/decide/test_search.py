@@ -58,13 +58,13 @@ def test_a_lucky_pass_is_no_pass() -> None:
 
 
 def test_an_undecided_load_is_looked_at_for_twice_as_long() -> None:
-    """Looks are 30, 60 and 120 s long, and count together."""
+    """Looks are 30, 60, 120 and 240 s long, and count together."""
     search = Search(limits=[LIMIT], start=40, least=40, most=40)
     capacity, steps = follow(search.plan(), lambda step: stage([99.0, 101.0] + [99.0] * 8, step))
 
-    assert [step.duration_s for step in steps] == [30, 60, 120]
-    assert capacity.probes[0].requests == 30
-    assert capacity.probes[0].duration_s == 210
+    assert [step.duration_s for step in steps] == [30, 60, 120, 240]
+    assert capacity.probes[0].requests == 40
+    assert capacity.probes[0].duration_s == 450
     assert capacity.probes[0].holds is None
 
 
