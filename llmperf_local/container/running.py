@@ -12,6 +12,7 @@ from llmperf_core.errors import UnreachableError
 from llmperf_core.target import Endpoint, Options
 from llmperf_core.wire.server import HttpTarget
 from llmperf_local.container.daemon import addresses, connect, engine_url, explained, published
+from llmperf_local.container.meter import ContainerMeter
 
 
 @frozen
@@ -47,13 +48,15 @@ class RunningContainer:
         container, port = await anyio.to_thread.run_sync(self._find)
         host = addresses(engine_url())[1]
         async with HttpTarget(f"http://{host}:{port}", self.options).open() as endpoint:
+            name = container["Name"].lstrip("/")
             yield evolve(
                 endpoint,
+                meters=(*endpoint.meters, ContainerMeter(engine_url(), name)),
                 server={
                     **endpoint.server,
                     "image": container["Config"]["Image"],
                     "image_digest": container["Image"],
-                    "container": container["Name"].lstrip("/"),
+                    "container": name,
                 },
             )
 

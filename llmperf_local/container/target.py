@@ -17,6 +17,7 @@ from llmperf_local.container import bringup
 from llmperf_local.container.daemon import DockerError, addresses, engine_url
 from llmperf_local.container.engines import TGI, Engine
 from llmperf_local.container.holding import Held, held
+from llmperf_local.container.meter import ContainerMeter
 from llmperf_local.container.running import RunningContainer
 from llmperf_local.container.server import ServerSpec
 from llmperf_local.container.wanted import (
@@ -145,6 +146,7 @@ class Container:
                 yield evolve(
                     endpoint,
                     simulated=self.engine.simulated or endpoint.simulated,
+                    meters=(*endpoint.meters, ContainerMeter(url, it.lease.name)),
                     server={
                         **endpoint.server,
                         "engine": self.engine.name,

@@ -85,9 +85,16 @@ def test_llama_cpp_in_a_container_is_measured() -> None:
     spec = ServerSpec(str(cached_tiny()), max_concurrent_requests=2, max_total_tokens=512)
     container = Container(spec, engine=LLAMA, cache="none")
 
-    stage = bench(container, Concurrency(2), workload=LLAMAS, settings=BRIEF)
+    # Long enough for two readings in the window.
+    settings = evolve(BRIEF, duration_s=3.0)
+    stage = bench(container, Concurrency(2), workload=LLAMAS, settings=settings)
 
     assert stage.summary.requests.completed > 10
+    assert stage.watch is not None
+    used = stage.watch["container"]
+    assert used.failures == 0
+    assert used.rises["cpu_s"] > 0
+    assert used.levels["memory_bytes"].min > 10e6
     assert stage.summary.requests.failed == 0
     assert stage.spec.endpoint["protocol"] == "openai-chat"
 
