@@ -6,10 +6,12 @@ code, where the cause lies in the load or in the server and would take minutes.
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import TypeAlias
 
 import httpx
@@ -41,7 +43,7 @@ from llmperf_local import Answers, CpuModel, Hardware, ServerOptions, Simulated
 from llmperf_local.sim import Ask, Scheduler, VirtualStage, run_virtually
 from tests.calibrated import GOOD
 from tests.local.sim.machines import MACHINE
-from tests.local.sim.serving import FAST, SLOW
+from tests.local.sim.serving import FAST, SLOW, served, setup_of
 from tests.run.virtual import Behaviour, Measured, run_stage
 from tests.starving import PROCESSORS, hogging, spinning
 
@@ -129,6 +131,25 @@ def an_overloaded_server(caused: bool) -> Reasons:  # noqa: FBT001
     """It has room for two requests, is asked six at a time, and says so in its streams."""
     options = ServerOptions(max_concurrent_requests=2 if caused else 128)
     return measured(Simulated(SLOW, server=options), Concurrency(6), duration_s=1)
+
+
+@causes("other_clients", by="watching")
+def a_second_client(caused: bool) -> Reasons:  # noqa: FBT001
+    """Somebody else asks the same server all the while, which its own counter shows."""
+    with served(setup_of()) as server, ThreadPoolExecutor(1) as other:
+        over = Event()
+
+        def ask() -> None:
+            while not over.is_set():
+                server.generate("Write of alpacas", max_new_tokens=1)
+
+        asking = other.submit(ask) if caused else None
+        try:
+            return measured(server.url, Concurrency(2), duration_s=2)
+        finally:
+            over.set()
+            if asking is not None:
+                asking.result()
 
 
 @causes("offered_load")

@@ -16,9 +16,9 @@ TRIES = 3
 """A busy machine may hide a cause that lies in its own speed, such as a program that is kept from
 its work: it must show in one of these."""
 
-FROM_READINGS = {"throttled", "other_clients", "token_counter_mismatch"}
+FROM_READINGS = {"throttled", "token_counter_mismatch"}
 """Reasons of `judge/watching.py`, from what a GPU and a server say of themselves: there is no GPU
-here, and `tests/judge/test_telemetry.py` makes them of readings."""
+here and no server that miscounts, and `tests/judge/test_telemetry.py` makes them of readings."""
 
 
 def codes_of(path: Path) -> set[tuple[str, str]]:
