@@ -18,43 +18,43 @@ LIMIT = PercentileLimit("ttft", 90, 100)
 
 
 def exponential(rng: np.random.Generator, capacity: float) -> Callable[[Step], Stage]:
-    """Return a server of 20 requests a second whose TTFT p90 is 100 ms at `capacity`, ∝ load."""
+    """Return a server of 4 requests a second whose TTFT p90 is 100 ms at `capacity`, ∝ load."""
 
     def answer(step: Step) -> Stage:
         mean_ms = 100 / math.log(10) * step.load.value / capacity
-        return stage(rng.exponential(mean_ms, size=round(20 * length_s(step))).tolist(), step)
+        return stage(rng.exponential(mean_ms, size=round(4 * length_s(step))).tolist(), step)
 
     return answer
 
 
 def test_it_finds_a_known_capacity() -> None:
-    """The estimate is within 5 %, and the interval holds the truth, in 19 of 20 searches."""
+    """The estimate is within 5 %, and the interval holds the truth, in 9 of 10 searches."""
     found = [
         follow(
             Search(limits=[LIMIT], start=3).plan(), exponential(np.random.default_rng(seed), 40)
         )[0]
-        for seed in range(20)
+        for seed in range(10)
     ]
 
     near = [
         capacity.value is not None and abs(capacity.value / 40 - 1) < 0.05 for capacity in found
     ]
     held = [(c.holds_at or 0) <= 40 <= (c.broken_at or math.inf) for c in found]
-    assert sum(near) >= 19
-    assert sum(held) >= 19
+    assert sum(near) >= 9
+    assert sum(held) >= 9
 
 
 def test_a_lucky_pass_is_no_pass() -> None:
     """Exactly at its capacity a server stays undecided, however often the first look is good."""
     rng = np.random.default_rng(5)
     decided = []
-    for _ in range(100):
+    for _ in range(40):
         search = Search(limits=[LIMIT], start=40, least=40, most=40)
         capacity, _ = follow(search.plan(), exponential(rng, 40))
         decided.append(capacity.probes[0].holds)
 
-    assert decided.count(True) <= 3
-    assert decided.count(False) <= 3
+    assert decided.count(True) <= 1
+    assert decided.count(False) <= 1
 
 
 def test_an_undecided_load_is_looked_at_for_twice_as_long() -> None:
