@@ -54,7 +54,8 @@ def tests(session: nox.Session) -> None:
     install_project(session, *group("tests"))
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), ".coverage").resolve())
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    # Most tests wait for a server or a process: one after the other, they take three times as long.
+    session.run("coverage", "run", "-m", "pytest", "--numprocesses=4", *session.posargs)
     if not session.posargs:
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report", "--skip-covered", f"--fail-under={COVERAGE_FLOOR}")
