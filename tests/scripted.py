@@ -33,7 +33,8 @@ class Peer:
         while b"\r\n\r\n" not in received:
             received += await self.stream.receive()
         head, _, body = received.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        _, announced, rest = head.lower().partition(b"content-length:")
+        length = int(rest.split()[0]) if announced else 0  # a GET has no body
         while len(body) < length:
             body += await self.stream.receive()
         return head + b"\r\n\r\n" + body
