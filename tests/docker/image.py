@@ -78,9 +78,11 @@ def _packages() -> dict[Path, Path]:
     files |= {_HERE / path.name: path for path in Path(__file__).parent.glob("*_in_container.py")}
     for name in _required({"llmperf-toolkit", "xllamacpp"}):
         for path in distribution(name).files or ():
-            # Of this project, which may be installed in place, what it says of itself.
-            if path.suffix not in (".pyc", ".pth") and path.parts[0] != "..":
-                files[_HERE / path] = Path(str(path.locate()))
+            located = Path(str(path.locate()))
+            # Of this project, which may be installed in place, what it says of itself. What an
+            # installer has noted need not be there: folders of compiled files, for one.
+            if located.is_file() and path.suffix not in (".pyc", ".pth") and path.parts[0] != "..":
+                files[_HERE / path] = located
     return files
 
 
