@@ -28,8 +28,8 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def install_project(session: nox.Session, *requirements: str) -> None:
-    """Install the project in place, with its extras `cpu` and `local` and what else is required."""
-    session.install("-e", ".[cpu,local]", *requirements)
+    """Install the project in place, with the extras that tests use and what else is required."""
+    session.install("-e", ".[cpu,local,sagemaker]", *requirements)
 
 
 @nox.session

@@ -5,7 +5,8 @@
     │   ├── TargetUrlError          the target is not one that a backend understands
     │   ├── MissingExtraError       an optional dependency is not installed
     │   ├── UnlikeRunsError         what is to be compared differs in what must be alike
-    │   └── ImportFileError         a file of another tool is not what it is said to be
+    │   ├── ImportFileError         a file of another tool is not what it is said to be
+    │   └── BudgetError             it could cost more than was allowed
     ├── TargetError                 the target could not be brought up or reached   (exit status 3)
     │   ├── UnreachableError        nothing answers there
     │   ├── RefusedByServerError    it answers, but not to us: 401, 403, 404, 429, 5xx
@@ -85,6 +86,23 @@ class ImportFileError(UsageError):
     def __init__(self, path: Path | str, format: str, reason: str) -> None:  # noqa: A002
         super().__init__(f"{str(path)!r} cannot be imported as {format}: {reason}")
         self.path, self.format, self.reason = Path(path), format, reason
+
+
+class BudgetError(UsageError):
+    """Bringing something up could cost more than was allowed, so nothing was brought up.
+
+    Args:
+        what: what was to be brought up.
+        arithmetic: what it could cost at worst, and of what that is made.
+        max_usd: what was allowed.
+    """
+
+    def __init__(self, what: str, arithmetic: str, max_usd: float) -> None:
+        super().__init__(
+            f"{what} could cost {arithmetic}, and {max_usd:.2f} USD are allowed; nothing was "
+            "brought up: allow more, or measure for less long"
+        )
+        self.what, self.arithmetic, self.max_usd = what, arithmetic, max_usd
 
 
 class TargetError(LLMPerfError):

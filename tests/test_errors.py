@@ -8,6 +8,7 @@ import pytest
 
 from llmperf_core import errors
 from llmperf_core.errors import (
+    BudgetError,
     DecodeError,
     LLMPerfError,
     MeasuringProcessError,
@@ -73,6 +74,15 @@ def test_each_branch_has_its_exit_status() -> None:
             TargetUrlError("gopher:x", "no backend has this scheme; see `llmperf targets`"),
             {"url": "gopher:x", "reason": "no backend has this scheme; see `llmperf targets`"},
             "see `llmperf targets`",
+        ),
+        (
+            BudgetError("sagemaker:llama", "1.52 USD/h × 2 h = 3.03 USD", 2.5),
+            {
+                "what": "sagemaker:llama",
+                "arithmetic": "1.52 USD/h × 2 h = 3.03 USD",
+                "max_usd": 2.5,
+            },
+            "allow more",
         ),
         (
             MissingExtraError("cpu", "xllamacpp"),

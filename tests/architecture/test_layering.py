@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
-WORDS = {"errors", "units", "timeline", "target", "telemetry"}
+WORDS = {"errors", "units", "timeline", "target", "telemetry", "bringup"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
 FRONT = {"backends", "benchmark", "comparison", "importers", "instrument", "results", "traces"}
 
@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "timeline": {"errors", "units"},
     "telemetry": set(),
     "target": {"errors", "units", "timeline"},
+    "bringup": {"errors", "units", "target"},
     "workload": WORDS,
     "load": WORDS,
     "wire": WORDS,
@@ -48,7 +49,7 @@ EVERYBODY_MAY = {"_version"}
 BACKENDS_MAY_NOT = {"cli", "pytest_plugin"}
 
 # What is computed can be computed again from a stored run: no clock, no socket, no process.
-PURE = {"errors", "units", "timeline", "target", "telemetry", "workload", "load", "judge"}
+PURE = {*WORDS, "workload", "load", "judge"}
 IMPURE_MODULES = {
     *("anyio", "asyncio", "trio", "uvloop", "threading", "multiprocessing", "concurrent"),
     *("time", "os", "signal", "subprocess"),
