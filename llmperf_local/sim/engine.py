@@ -33,13 +33,17 @@ class Engine:
     validator: Validator
     clock: Clock = time.monotonic_ns
     keep_alive_ns: int = KEEP_ALIVE_NS
-    metrics: Metrics = field(factory=Metrics, init=False)
+    metrics: Metrics = field(init=False)
     logs: Logs = field(factory=Logs, init=False)
     _parts: dict[int, tuple[Part, Answer, int]] = field(factory=dict, init=False)
     """By the id of the ticket: what is under way, and since when."""
     _silences: list[tuple[int, int, Streamed]] = field(factory=list, init=False)
     """Streams by the instant at which they may have to show that they live; a heap."""
     _order: "count[int]" = field(factory=count, init=False)
+
+    @metrics.default
+    def _metrics(self) -> Metrics:
+        return Metrics(self.scheduler.options.max_total_tokens)
 
     def begin(
         self, questions: Sequence[Question], answer: Answer, *, route: str, began_at_ns: int
@@ -105,6 +109,7 @@ class Engine:
         if scheduler.gauges.in_flight >= scheduler.options.max_concurrent_requests:
             raise Refused(OVERLOADED, "overloaded")
         ready = self.validator.check(question, ordinal=self.logs.opened)
+        self.metrics.input_length.note(ready.ask.input_tokens)
         try:
             ticket = scheduler.submit(ready.ask, self.clock())
         except ValueError as error:

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from llmperf_core.units import NS_PER_S, NS_PER_US
 from llmperf_local.sim.requests import Gauges, Ticket
@@ -21,29 +21,31 @@ _LATENESS_NS = tuple(
 
 @define(eq=False)
 class Histogram:
-    """Durations, counted in buckets."""
+    """Durations in nanoseconds, or numbers of tokens, counted in buckets."""
 
-    bounds_ns: Sequence[int]
+    bounds: Sequence[float]
+    unit: int = NS_PER_S
+    """What is shown as 1."""
     counts: list[int] = field(init=False)
-    sum_ns: int = field(default=0, init=False)
+    sum: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.counts = [0] * (len(self.bounds_ns) + 1)
+        self.counts = [0] * (len(self.bounds) + 1)
 
-    def note(self, duration_ns: int) -> None:
+    def note(self, value: int) -> None:
         """Count one."""
-        self.counts[bisect_left(self.bounds_ns, duration_ns)] += 1
-        self.sum_ns += duration_ns
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
     def lines(self, name: str) -> Iterator[str]:
-        """Yield its lines, in seconds."""
+        """Yield its lines: of durations, in seconds."""
         yield f"# TYPE {name} histogram"
         below = 0
-        bounds = [f"{bound_ns / NS_PER_S:g}" for bound_ns in self.bounds_ns]
+        bounds = [f"{bound / self.unit:g}" for bound in self.bounds]
         for bound, count in zip([*bounds, "+Inf"], self.counts, strict=True):
             below += count
             yield f'{name}_bucket{{le="{bound}"}} {below}'
-        yield f"{name}_sum {self.sum_ns / NS_PER_S:g}"
+        yield f"{name}_sum {self.sum / self.unit:.9g}"
         yield f"{name}_count {below}"
 
 
@@ -51,10 +53,16 @@ def _durations() -> Histogram:
     return Histogram(_DURATIONS_NS)
 
 
+def _tokens(metrics: "Metrics") -> Histogram:
+    return Histogram([step * metrics.max_total_tokens / 100 for step in range(1, 101)], unit=1)
+
+
 @define(eq=False)
 class Metrics:
     """All that is counted."""
 
+    max_total_tokens: int
+    """Most tokens of a request, input and output."""
     requests: int = 0
     succeeded: int = 0
     failed: Counter[str] = field(factory=Counter)
@@ -64,6 +72,8 @@ class Metrics:
     queue: Histogram = field(factory=_durations)
     inference: Histogram = field(factory=_durations)
     time_per_token: Histogram = field(factory=_durations)
+    generated_tokens: Histogram = field(default=Factory(_tokens, takes_self=True))
+    input_length: Histogram = field(default=Factory(_tokens, takes_self=True))
     lateness: Histogram = field(factory=lambda: Histogram(_LATENESS_NS))
 
     def succeed(self, ticket: Ticket, *, began_at_ns: int, ended_at_ns: int) -> None:
@@ -75,6 +85,7 @@ class Metrics:
         self.queue.note(started_at_ns - ticket.queued_at_ns)
         self.inference.note(ended_at_ns - started_at_ns)
         self.time_per_token.note((ended_at_ns - started_at_ns) // max(1, ticket.generated))
+        self.generated_tokens.note(ticket.generated)
 
     def text(self, gauges: Gauges) -> str:
         """Return everything, with how the scheduler stands."""
@@ -96,6 +107,8 @@ class Metrics:
             ("tgi_request_queue_duration", self.queue),
             ("tgi_request_inference_duration", self.inference),
             ("tgi_request_mean_time_per_token_duration", self.time_per_token),
+            ("tgi_request_generated_tokens", self.generated_tokens),
+            ("tgi_request_input_length", self.input_length),
         ):
             lines += histogram.lines(name)
         # Ours, which no TGI has: how late the tokens left that the model had planned.

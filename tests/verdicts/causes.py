@@ -4,6 +4,7 @@ No timeline is written by hand here. Servers are asked over sockets; or in virtu
 code, where the cause lies in the load or in the server and would take minutes.
 """
 
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from threading import Event
 from typing import TypeAlias
 
 import httpx
+import pynvml
 import pytest
 from attrs import evolve, frozen
 
@@ -36,12 +38,14 @@ from llmperf_core.run import stage as running
 from llmperf_core.target import Json, Options, Prompt, Target
 from llmperf_core.testing import ReferenceServer, Script
 from llmperf_core.units import NS_PER_MS, NS_PER_S
+from llmperf_core.wire.metrics_page import find_metrics_page
 from llmperf_core.wire.stamps import WallOffset
 from llmperf_core.wire.tgi import Tgi
 from llmperf_core.workload import Workload
 from llmperf_local import Answers, CpuModel, Hardware, ServerOptions, Simulated
 from llmperf_local.sim import Ask, Scheduler, VirtualStage, run_virtually
 from tests.calibrated import GOOD
+from tests.local.fake_nvml import FakeNvml
 from tests.local.sim.machines import MACHINE
 from tests.local.sim.serving import FAST, SLOW, served, setup_of
 from tests.run.virtual import Behaviour, Measured, run_stage
@@ -346,6 +350,52 @@ def a_foreign_transport(caused: bool) -> Reasons:  # noqa: FBT001
     with ReferenceServer(EVEN) as server:
         target = _OverHttpx(server.url, foreign=caused)
         return measured(target, Concurrency(2), duration_s=None, requests=4)
+
+
+class _Gateway(httpx.AsyncHTTPTransport):
+    """Stands between us and a server; of a stream it passes on every other event, and the end."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask the server."""
+        answer = await super().handle_async_request(request)
+        kind, body = answer.headers["content-type"], await answer.aread()
+        if kind.startswith("text/event-stream"):
+            *events, last, done, nothing = body.split(b"\n\n")
+            body = b"\n\n".join([*events[::2], last, done, nothing])
+        return httpx.Response(answer.status_code, headers={"content-type": kind}, content=body)
+
+
+@frozen
+class _BehindAGateway:
+    """A simulated server, and perhaps a gateway before it."""
+
+    there: bool
+    name: str = "gateway"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Endpoint]:
+        """Start the server. It is not asked to count: we have to."""
+        options = Options(protocol="openai-chat", body={"stream_options": None})
+        async with Simulated(FAST, options=options).open() as endpoint:
+            page = await find_metrics_page(endpoint)
+            assert page is not None
+            transport = partial(_Gateway, trust_env=False) if self.there else None
+            yield evolve(endpoint, transport=transport, metrics_path=None, meters=[page])
+
+
+@causes("token_counter_mismatch", by="watching")
+def a_gateway_that_swallows_tokens(caused: bool) -> Reasons:  # noqa: FBT001
+    """The server generates them and counts them, and half of them never arrive."""
+    return measured(_BehindAGateway(caused), Concurrency(2), TWENTY_TOKENS, duration_s=2)
+
+
+@causes("throttled", by="watching")
+def a_hot_gpu(caused: bool) -> Reasons:  # noqa: FBT001
+    """It holds its clocks down; NVML is played, as there is no GPU here."""
+    nvml = FakeNvml(throttle_reasons=pynvml.nvmlClocksThrottleReasonHwThermalSlowdown * caused)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pynvml", nvml)
+        return measured(Simulated(FAST), Concurrency(2), duration_s=4)
 
 
 @causes("imported", by="source", controlled=False)

@@ -446,6 +446,9 @@ def test_metrics(tgi: Served) -> None:
     assert grown('tgi_request_failure{err="validation"}') == 1
     assert grown("tgi_request_inference_duration_count") == 2
     assert grown('tgi_request_duration_bucket{le="+Inf"}') == 2
+    assert grown("tgi_request_generated_tokens_count") == 2
+    assert grown("tgi_request_generated_tokens_sum") == 3 + 4
+    assert grown("tgi_request_input_length_count") == 2
     assert grown("llmperf_sim_lateness_seconds_count") == 1 + 4
     assert (after["tgi_queue_size"], after["tgi_batch_current_size"]) == (0, 0)
 
