@@ -7,8 +7,9 @@ answers.
 At each load, a limit *holds* once the share of values beyond it is proved to be below the allowed
 one, and is *broken* once it is proved to be above. A stage that proves neither is measured again
 for twice as long, and all that was measured at that load counts together; after `LOOKS` looks it
-stays undecided. So a lucky pass is no pass, and the answer is the stretch between the highest load
-that held and the lowest that did not. It is assumed that more load never helps to keep a limit.
+stays undecided. What holds is looked at twice at least. So a lucky pass is no pass, and the answer
+is the stretch between the highest load that held and the lowest that did not. It is assumed that
+more load never helps to keep a limit.
 """
 
 import math
@@ -36,6 +37,9 @@ LOOKS = 4
 
 Source: Bonferroni's inequality.
 """
+LOOKS_TO_HOLD = 2
+"""A load holds after so many looks at the earliest. Near its capacity, a server can be without a
+queue for half a minute by luck, and nothing in that half minute tells that it was luck."""
 _MOST_LOADS = 24
 
 
@@ -182,7 +186,7 @@ class Search:
         holds: bool | None = None
         trusted = True
         exceeding: tuple[Exceeding, ...] = ()
-        for _ in range(self.looks):
+        for look in range(1, self.looks + 1):
             measured = yield Step(self._load(value), duration_s)
             in_order = sorted(measured.timelines, key=lambda timeline: timeline.index)
             inside += samples(in_order, measured.summary.window)
@@ -191,8 +195,8 @@ class Search:
             exceeding = tuple(limit.exceeding(inside) for limit in self.limits)
             trusted = trusted and measured.verdict.status != "invalid"
             holds = self._holds(exceeding, chance)
-            if holds and not trusted:
-                holds = None  # nothing rests on numbers that are not to be used
+            if holds and not (trusted and look >= min(LOOKS_TO_HOLD, self.looks)):
+                holds = None
             if holds is not None:
                 break
         return Probe(

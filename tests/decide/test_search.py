@@ -126,8 +126,24 @@ def test_requests_outside_the_window_do_not_count() -> None:
     capacity, _ = follow(search.plan(), answer)
 
     assert capacity.probes[0].holds is True
-    assert capacity.probes[0].requests == 200
+    assert capacity.probes[0].requests == 400, "200 of each of its two looks"
     assert capacity.kind == "constant"
+
+
+def test_what_holds_is_looked_at_twice() -> None:
+    """One good look proves nothing: a server near its capacity can be without a queue by luck."""
+
+    def answer(step: Step) -> Stage:
+        seen.append(length_s(step))
+        late = 50.0 if len(seen) == 1 else 500.0
+        return stage([late] * 400, step)
+
+    seen: list[float] = []
+    search = Search(limits=[LIMIT], start=4, least=4, most=4, duration_s=30)
+    capacity, _ = follow(search.plan(), answer)
+
+    assert capacity.probes[0].holds is not True
+    assert seen[:2] == [30, 60]
 
 
 def test_nothing_rests_on_an_invalid_stage() -> None:
