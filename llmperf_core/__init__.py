@@ -14,6 +14,7 @@ from llmperf_core.benchmark import (
 from llmperf_core.comparison import Comparison, compare, detectable
 from llmperf_core.decide import Capacity, PercentileLimit, Saturation, SaturationPoint, Search
 from llmperf_core.errors import LLMPerfError
+from llmperf_core.gate import Gate, Gated
 from llmperf_core.importers import import_results
 from llmperf_core.instrument import acalibrate, calibrate
 from llmperf_core.judge import (
@@ -60,6 +61,8 @@ __all__ = [
     "Explored",
     "Fixed",
     "Gamma",
+    "Gate",
+    "Gated",
     "InOrder",
     "InterruptedRunError",
     "LLMPerfError",

@@ -12,7 +12,13 @@ from llmperf_core.testing import ReferenceServer, Script
 from tests.test_compare import SERVER, SLOWER, run, stage
 
 DOCS = Path(__file__).parents[1] / "docs"
-WITH_PYTHON = ["comparing.md", "importing.md", "loads_and_workloads.md", "searching.md"]
+WITH_PYTHON = [
+    "comparing.md",
+    "importing.md",
+    "loads_and_workloads.md",
+    "searching.md",
+    "test_suites.md",
+]
 WITH_COMMANDS = ["comparing.md", "importing.md", "searching.md"]
 SHOWN_URL = "http://127.0.0.1:8080"
 

@@ -13,7 +13,16 @@ CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
 WORDS = {"errors", "units", "timeline", "target", "telemetry", "bringup"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
-FRONT = {"backends", "benchmark", "comparison", "importers", "instrument", "results", "traces"}
+FRONT = {
+    "backends",
+    "benchmark",
+    "comparison",
+    "gate",
+    "importers",
+    "instrument",
+    "results",
+    "traces",
+}
 
 # A part of core → the other parts that it may import. `facade` is `llmperf_core` itself.
 ARROWS: dict[str, set[str]] = {
@@ -39,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "testing": {*WORDS, *STEPS},
     "instrument": {*WORDS, "load", "wire", "run", "judge", "show", "testing"},
     "comparison": {*WORDS, "load", "judge", "show", "results"},
+    "gate": {*WORDS, "judge", "results", "comparison"},
     "importers": {*WORDS, "load", "run", "judge", "results"},
     "facade": {*WORDS, *STEPS, *FRONT},
     "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
