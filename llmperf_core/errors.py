@@ -97,6 +97,10 @@ class BudgetError(UsageError):
         max_usd: what was allowed.
     """
 
+    what: str
+    arithmetic: str
+    max_usd: float
+
     def __init__(self, what: str, arithmetic: str, max_usd: float) -> None:
         super().__init__(
             f"{what} could cost {arithmetic}, and {max_usd:.2f} USD are allowed; nothing was "
