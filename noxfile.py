@@ -88,7 +88,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Write the reference of the public names to build/docs."""
-    session.install("-e", ".", *group("docs"))
-    packages = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    session.run("pdoc", "--output-directory", "build/docs", "--docformat", "google", *packages)
+    """Build the site of the documentation, with the reference of the public names: build/site."""
+    session.install("-e", ".[cpu,local,sagemaker]", *group("docs"))
+    # Its notice is of the future of the generator, and none of ours.
+    session.run("mkdocs", "build", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})

@@ -13,6 +13,7 @@ from tests.test_compare import SERVER, SLOWER, run, stage
 
 DOCS = Path(__file__).parents[1] / "docs"
 WITH_PYTHON = [
+    "index.md",
     "comparing.md",
     "importing.md",
     "loads_and_workloads.md",
