@@ -8,6 +8,9 @@ import math
 NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
+S_PER_H = 3_600
+MIN_PER_H = 60
+BYTES_PER_GB = 1_000_000_000
 
 
 def ns_from_s(seconds: float) -> int:
@@ -40,6 +43,16 @@ def us_from_ns(nanoseconds: float) -> float:
     return nanoseconds / NS_PER_US
 
 
+def h_from_s(seconds: float) -> float:
+    """Return seconds as hours."""
+    return seconds / S_PER_H
+
+
+def min_from_h(hours: float) -> float:
+    """Return hours as minutes."""
+    return hours * MIN_PER_H
+
+
 def per_second(count: float, duration_ns: int) -> float:
     """Return a count over a duration as a rate per second; nan for an empty duration."""
     return count * NS_PER_S / duration_ns if duration_ns > 0 else math.nan
@@ -60,6 +73,16 @@ def format_number(value: float | None) -> str:
     # Rounded first: 9.999 becomes 10.0, which has one decimal and not two.
     exponent = math.floor(math.log10(abs(float(f"{value:.3g}"))))
     return f"{value:.{min(max(0, 2 - exponent), 6)}f}"
+
+
+def format_usd(usd: float | None) -> str:
+    """Return money to the cent, and below a dollar with two significant digits: `3.50 USD`."""
+    if usd is None or not math.isfinite(usd):
+        return "–"
+    if usd == 0 or abs(usd) >= 0.995:
+        return f"{usd:,.2f} USD"
+    exponent = math.floor(math.log10(abs(float(f"{usd:.2g}"))))
+    return f"{usd:.{min(1 - exponent, 8)}f} USD"
 
 
 def percent(share: float) -> str:
