@@ -11,8 +11,17 @@ from llmperf_core.benchmark import (
     explore,
     sweep,
 )
+from llmperf_core.bringup import Price
 from llmperf_core.comparison import Comparison, compare, detectable
-from llmperf_core.decide import Capacity, PercentileLimit, Saturation, SaturationPoint, Search
+from llmperf_core.decide import (
+    Capacity,
+    Cost,
+    Needs,
+    PercentileLimit,
+    Saturation,
+    SaturationPoint,
+    Search,
+)
 from llmperf_core.errors import LLMPerfError
 from llmperf_core.gate import Gate, Gated
 from llmperf_core.importers import import_results
@@ -27,7 +36,8 @@ from llmperf_core.judge import (
     over_repeats,
 )
 from llmperf_core.load import Concurrency, ConstantRate, Gamma, Poisson, Ramp, Replay, Steps
-from llmperf_core.results import Explored, Run, StageResult, load_run
+from llmperf_core.recommendation import Recommendation, candidates_of, recommend
+from llmperf_core.results import Explored, Run, StageResult, load_run, load_runs
 from llmperf_core.run import Deadlines, Settings
 from llmperf_core.target import Endpoint, Options, Prompt, Target
 from llmperf_core.timeline import Timeline
@@ -54,6 +64,7 @@ __all__ = [
     "Concurrency",
     "ConstantRate",
     "Conversations",
+    "Cost",
     "Dataset",
     "Deadlines",
     "Empirical",
@@ -68,13 +79,16 @@ __all__ = [
     "LLMPerfError",
     "LogNormal",
     "Metric",
+    "Needs",
     "Normal",
     "Options",
     "PercentileLimit",
     "Poisson",
     "Precision",
+    "Price",
     "Prompt",
     "Ramp",
+    "Recommendation",
     "Repeats",
     "Replay",
     "Run",
@@ -97,14 +111,17 @@ __all__ = [
     "asweep",
     "bench",
     "calibrate",
+    "candidates_of",
     "compare",
     "detectable",
     "explore",
     "import_results",
     "load_run",
+    "load_runs",
     "over_repeats",
     "read_dataset",
     "read_trace",
+    "recommend",
     "sweep",
     "target_of",
 ]

@@ -107,7 +107,7 @@ def compare(
         if not all(usable):
             left_out.append(_why_left_out(label, sides))
             continue
-        pairs.append((label, [_estimates(side) for side in usable]))
+        pairs.append((label, [estimates_of(side) for side in usable]))
     return Comparison(
         view=show.ComparisonView(
             baseline=_name(one),
@@ -130,7 +130,7 @@ def detectable(baseline: Measured, *, margin: float = MARGIN) -> show.Detectable
         UsageError: there is no stage.
     """
     stages = _stages(baseline, "baseline")
-    groups = [(label, _estimates(sides[0])) for label, sides in _matched(stages, stages)[0]]
+    groups = [(label, estimates_of(sides[0])) for label, sides in _matched(stages, stages)[0]]
     tests = sum(one.spread is not None for _, found in groups for one in found.values())
     return show.DetectableView(
         baseline=_name(stages),
@@ -162,7 +162,7 @@ def _name(stages: Sequence[StageResult]) -> str:
     return ", ".join(dict.fromkeys(stage.spec.target for stage in stages))
 
 
-_DIFFERENCES: Mapping[str, Callable[[StageResult], Json]] = {
+DIFFERENCES: Mapping[str, Callable[[StageResult], Json]] = {
     "workload": lambda stage: dict(stage.spec.workload) or None,
     "model": lambda stage: stage.spec.endpoint.get("model"),
     "stream": lambda stage: stage.spec.endpoint.get("stream"),
@@ -185,35 +185,36 @@ def _refuse_differences(
         UnlikeRunsError: they do.
         UsageError: what is allowed is no name of a difference.
     """
-    names = {*_DIFFERENCES, "load"}
+    names = {*DIFFERENCES, "load"}
     may = names if allowed is True else set(allowed or ())
     if unknown := may - names:
         raise UsageError(f"no difference {min(unknown)!r}; there are {', '.join(sorted(names))}")
     found = {}
-    for name, read in _DIFFERENCES.items():
-        sides = [_distinct(map(read, side)) for side in (one, other)]
-        if name not in may and len(_distinct([*sides[0], *sides[1]])) > 1:
+    for name, read in DIFFERENCES.items():
+        sides = [distinct(map(read, side)) for side in (one, other)]
+        if name not in may and len(distinct([*sides[0], *sides[1]])) > 1:
             found[name] = (_said(sides[0]), _said(sides[1]))
-    if "load" not in may and not {*map(_load_key, one)} & {*map(_load_key, other)}:
+    if "load" not in may and not {*map(load_key, one)} & {*map(load_key, other)}:
         found["load"] = _loads_said(one, other)
     if found:
         raise UnlikeRunsError(found)
 
 
-def _load_key(stage: StageResult) -> str:
+def load_key(stage: StageResult) -> str:
     """Return what tells a stage's load from all others, as a label does not."""
     return json.dumps(record_of(stage.load), sort_keys=True)
 
 
 def _loads_said(one: Sequence[StageResult], other: Sequence[StageResult]) -> tuple[str, str]:
     """Return the loads of either side in words: by their labels, or in full where those agree."""
-    labels = [_said(_distinct(show.load_label(s.load) for s in side)) for side in (one, other)]
+    labels = [_said(distinct(show.load_label(s.load) for s in side)) for side in (one, other)]
     if labels[0] == labels[1]:
-        labels = [_said(_distinct(repr(s.load) for s in side)) for side in (one, other)]
+        labels = [_said(distinct(repr(s.load) for s in side)) for side in (one, other)]
     return labels[0], labels[1]
 
 
-def _distinct(values: Iterable[Json]) -> list[Json]:
+def distinct(values: Iterable[Json]) -> list[Json]:
+    """Return what is known of the values, each once, in their order."""
     found: list[Json] = []
     for value in values:
         if value is not None and value not in found:
@@ -232,11 +233,11 @@ def _matched(
     one: Sequence[StageResult], other: Sequence[StageResult]
 ) -> tuple[list[tuple[str, _Sides]], list[str]]:
     """Return the stages of each load that both have, and the loads that only one has."""
-    labels = {_load_key(stage): show.load_label(stage.load) for stage in (*one, *other)}
+    labels = {load_key(stage): show.load_label(stage.load) for stage in (*one, *other)}
     groups: list[tuple[str, _Sides]] = []
     unmatched = []
     for key, label in labels.items():
-        sides = tuple([s for s in side if _load_key(s) == key] for side in (one, other))
+        sides = tuple([s for s in side if load_key(s) == key] for side in (one, other))
         if all(sides):
             groups.append((label, (sides[0], sides[1])))
         else:
@@ -261,8 +262,9 @@ def _why_left_out(label: str, sides: _Sides) -> str:
     return f"{label}: {'; '.join(reasons)}"
 
 
-def _estimates(side: Sequence[StageResult]) -> Estimates:
-    each = [_of_stage(stage) for stage in side]
+def estimates_of(repeats: Sequence[StageResult]) -> Estimates:
+    """Return the figures that all repeats of a stage have, taken together."""
+    each = [_of_stage(stage) for stage in repeats]
     figures = [figure for figure in each[0] if all(figure in found for found in each)]
     return {figure: taken_together([found[figure] for found in each]) for figure in figures}
 

@@ -277,6 +277,17 @@ def _read_back(stage: StoredStage, spec: RunSpec) -> StageResult:
     )
 
 
+def load_runs(folder: Path | str) -> list[Run]:
+    """Read a run's folder, or every run in the folders below it, by their names.
+
+    Raises:
+        StoredRunError: there is no run, or one is of an unknown version or damaged.
+    """
+    top = Path(folder)
+    inside = sorted(path.parent for path in top.rglob("run.json"))
+    return [load_run(path) for path in inside or [top]]
+
+
 def load_run(folder: Path | str) -> Run:
     """Read a run's folder, and judge it anew. A stage that a crash cut off is an interrupted one.
 

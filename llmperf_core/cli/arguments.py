@@ -105,6 +105,18 @@ def limits(text: str) -> Mapping[str, float]:
     return found
 
 
+def share(text: str) -> float:
+    """Return `5%` or `5` as 0.05.
+
+    Raises:
+        ArgumentTypeError: it is no number.
+    """
+    try:
+        return float(text.removesuffix("%")) / 100
+    except ValueError:
+        raise ArgumentTypeError(f"a number of per cent such as 5%, not {text!r}") from None
+
+
 def precision(text: str) -> Precision:
     """Return `ttft.p50=5%` or `requests_per_s=2%` as what is to be known how well.
 

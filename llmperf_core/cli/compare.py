@@ -1,9 +1,9 @@
 """`llmperf compare`: whether one run is better or worse than another, for people and for gates."""
 
 import argparse
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
+from llmperf_core.cli.arguments import share
 from llmperf_core.cli.output import console, print_json
 from llmperf_core.comparison import compare, detectable
 from llmperf_core.judge import MARGIN
@@ -32,7 +32,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin",
         metavar="PERCENT",
-        type=_share,
+        type=share,
         default=MARGIN,
         help=f"a change up to this is the same ({100 * MARGIN:g}%%)",
     )
@@ -80,15 +80,3 @@ def _runs(folders: Sequence[str]) -> list[Run]:
 
 def _folders(text: str) -> Sequence[str]:
     return text.split(",")
-
-
-def _share(text: str) -> float:
-    """Return `5%` or `5` as 0.05.
-
-    Raises:
-        ArgumentTypeError: it is no number.
-    """
-    try:
-        return float(text.removesuffix("%")) / 100
-    except ValueError:
-        raise ArgumentTypeError(f"a number of per cent such as 5%, not {text!r}") from None

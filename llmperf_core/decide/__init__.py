@@ -1,5 +1,6 @@
 """What to deploy, what it costs, and how much it can bear."""
 
+from llmperf_core.decide.candidate import Candidate
 from llmperf_core.decide.cost import (
     MILLION_IN_AND_OUT,
     MILLION_OUTPUT,
@@ -12,6 +13,16 @@ from llmperf_core.decide.cost import (
     cost_of,
 )
 from llmperf_core.decide.limits import Exceeding, PercentileLimit
+from llmperf_core.decide.needs import Needs
+from llmperf_core.decide.recommend import (
+    LeftOut,
+    Margin,
+    Pick,
+    Ranked,
+    Recommended,
+    recommend,
+)
+from llmperf_core.decide.rules import Rule
 from llmperf_core.decide.saturation import Answer, Saturation, SaturationPoint
 from llmperf_core.decide.search import Capacity, Measured, Probe, Search, Step
 
@@ -21,18 +32,27 @@ __all__ = [
     "THOUSAND_GOOD_REQUESTS",
     "THOUSAND_REQUESTS",
     "Answer",
+    "Candidate",
     "Capacity",
     "Cost",
     "Exceeding",
+    "LeftOut",
+    "Margin",
     "Measured",
+    "Needs",
     "Outlay",
     "PercentileLimit",
+    "Pick",
     "Probe",
+    "Ranked",
     "Rates",
+    "Recommended",
+    "Rule",
     "Saturation",
     "SaturationPoint",
     "Search",
     "Step",
     "Work",
     "cost_of",
+    "recommend",
 ]

@@ -19,6 +19,8 @@ from llmperf_core.timeline import Timeline
 from llmperf_core.units import format_number, ns_from_ms
 
 _METRICS: dict[str, Metric] = {metric.name: metric for metric in (TTFT, ITL, TPOT, E2E)}
+LIMITED = tuple(_METRICS)
+"""The metrics that there can be limits on."""
 _WRITTEN = re.compile(r"(?P<metric>\w+)\.p(?P<percentile>\d+(\.\d+)?)=(?P<limit_ms>\d+(\.\d+)?)")
 _BEYOND = np.array((np.iinfo(np.int64).max,), dtype=np.int64)
 

@@ -29,6 +29,7 @@ from llmperf_core.judge.metrics import (
 )
 from llmperf_core.judge.quantity import Quantity
 from llmperf_core.judge.slo import Slo
+from llmperf_core.judge.student import two_sided_point
 from llmperf_core.judge.summary import Summary
 from llmperf_core.timeline import Timeline, Window
 from llmperf_core.units import per_second
@@ -58,6 +59,11 @@ class Figure:
     unit: str
     direction: Direction
 
+    @property
+    def name(self) -> str:
+        """What options and documents call it: `ttft.p99`; a rate has its name alone."""
+        return self.metric if self.statistic == "rate" else f"{self.metric}.{self.statistic}"
+
 
 @frozen
 class Estimate:
@@ -70,11 +76,20 @@ class Estimate:
     freedom: int = 0
     """How many degrees of freedom the spread has."""
 
+    def quantity(self, unit: str) -> Quantity:
+        """Return the value with the 95 % interval that its spread makes."""
+        if self.spread is None:
+            return Quantity(self.value, unit)
+        reach = two_sided_point(0.05, max(self.freedom, 1)) * self.spread
+        # As many standard errors as a float can hold: a spread of two runs may be wide.
+        factor = math.exp(min(reach, 700.0))
+        return Quantity(self.value, unit, (self.value / factor, self.value * factor))
+
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
 Estimates: TypeAlias = Mapping[Figure, Estimate]
 
-_RATES = {
+RATES: Mapping[str, Figure] = {
     "output_tokens_per_s": Figure(
         metric="output_tokens_per_s", statistic="rate", unit="tok/s", direction="higher"
     ),
@@ -83,6 +98,7 @@ _RATES = {
     ),
     "goodput": Figure(metric="goodput", statistic="rate", unit="req/s", direction="higher"),
 }
+"""By their name in a summary."""
 
 
 def estimate(
@@ -116,7 +132,7 @@ def estimate(
     if slo is not None:
         arrivals["goodput"] = rates.endings([t for t in completed if slo.met_by(t)])
     for name, arrived in arrivals.items():
-        found |= _of_rate(_RATES[name], arrived, window, count)
+        found |= _of_rate(RATES[name], arrived, window, count)
     return found
 
 
@@ -132,7 +148,7 @@ def estimate_from(summary: Summary) -> Estimates:
         for statistic, quantity in quantities.items():
             if quantity is not None:
                 found[_figure(measured.metric, statistic)] = Estimate(quantity.value)
-    for name, figure in _RATES.items():
+    for name, figure in RATES.items():
         rate: Quantity | None = getattr(summary, name)
         if rate is not None:
             found[figure] = Estimate(rate.value)

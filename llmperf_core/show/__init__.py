@@ -11,8 +11,19 @@ from llmperf_core.show.comparison import (
     detectable_document,
 )
 from llmperf_core.show.document import SCHEMA, run_document, stage_document
-from llmperf_core.show.html import comparison_html, run_html, stage_html
-from llmperf_core.show.table import render, render_comparison, render_detectable
+from llmperf_core.show.html import (
+    comparison_html,
+    recommendation_html,
+    run_html,
+    stage_html,
+)
+from llmperf_core.show.recommendation import recommendation_document
+from llmperf_core.show.table import (
+    render,
+    render_comparison,
+    render_detectable,
+    render_recommendation,
+)
 from llmperf_core.show.view import RunView, StageView
 
 __all__ = [
@@ -29,9 +40,12 @@ __all__ = [
     "comparison_html",
     "detectable_document",
     "load_label",
+    "recommendation_document",
+    "recommendation_html",
     "render",
     "render_comparison",
     "render_detectable",
+    "render_recommendation",
     "run_document",
     "run_html",
     "stage_document",

@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from llmperf_core.decide import Recommended
 from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, ComparisonView, conclusions
+from llmperf_core.show.recommendation import (
+    AnswerView,
+    answers,
+    columns,
+    is_simulated,
+    notes,
+    rows,
+)
 from llmperf_core.show.telemetry import watch_lines
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
@@ -73,6 +82,24 @@ def comparison_html(view: ComparisonView) -> str:
     )
     listed = "".join(f"<li>{escape(line)}</li>" for line in conclusions(view))
     return f"<div><p>{heading}</p>{tables}<ul>{listed}</ul></div>"
+
+
+def recommendation_html(found: Recommended) -> str:
+    """Return a recommendation as an HTML fragment: the answers, the figures, what they rest on."""
+    heading = "<strong>Recommendation</strong>"
+    if is_simulated(found):
+        heading += _SIMULATED
+    said = "".join(map(_answer, answers(found)))
+    listed = "".join(f"<li>{escape(line)}</li>" for line in notes(found))
+    table = _table(columns(found), rows(found))
+    return f"<div><p>{heading}</p>{said}{table}<ul>{listed}</ul></div>"
+
+
+def _answer(view: AnswerView) -> str:
+    colour = _GREEN if view.clear else _AMBER
+    listed = "".join(f"<li>{escape(line)}</li>" for line in view.details)
+    answer = f'<strong style="color:{colour}">{escape(view.answer)}</strong>'
+    return f"<p>{escape(view.title)}: {answer}</p><ul>{listed}</ul>"
 
 
 def _notes(view: StageView) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, DETECTABLE_COLUMNS, conclusions
+from llmperf_core.show.recommendation import answers, columns, is_simulated, notes, rows
 from llmperf_core.show.telemetry import watch_lines
 from llmperf_core.show.view import (
     METRIC_COLUMNS,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from llmperf_core.decide import Recommended
     from llmperf_core.show.comparison import ComparisonView, DetectableView
     from llmperf_core.show.view import Column, RunView, StageView
 
@@ -88,6 +90,30 @@ def render_detectable(view: DetectableView, console: Console) -> None:
 
     console.print(Text(view.baseline, style="bold", overflow="fold"))
     _print_table(DETECTABLE_COLUMNS, view.rows, console)
+
+
+def render_recommendation(found: Recommended, console: Console) -> None:
+    """Print a recommendation: the answers, then the figures, then what they rest on."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    heading = Text("Recommendation", style="bold")
+    if is_simulated(found):
+        heading.append(" · SIMULATED", style="magenta")
+    console.print(heading)
+    said = answers(found)
+    for view in said:
+        answer = (view.answer, "green" if view.clear else "yellow")
+        console.print(Text.assemble(f"{view.title}: ", answer))
+    console.print()
+    _print_table(columns(found), rows(found), console)
+    for view in said:
+        console.print(Text(f"\n{view.title}"))
+        for line in view.details:
+            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+    console.print()
+    for line in notes(found):
+        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 
 
 def _print_notes(view: StageView, console: Console) -> None:
