@@ -42,8 +42,7 @@ class Margin:
 
     runner_up: Ranked
     by: float
-    """How much worse the runner-up is, as a share of the first: 0.5 is half as much again, or half
-    as little again where more is better. 0 or more."""
+    """The larger of the two values ÷ the smaller − 1: 0.5 is half as much again. 0 or more."""
     ci95: Interval | None
     """Of this pair alone."""
     p: float | None
@@ -208,19 +207,16 @@ def _ranked(
 
 def _contenders(rule: Rule, ranking: Sequence[Ranked], level: int) -> Iterable[Ranked]:
     """Yield those that no other one is proved to be better than."""
-    for one in ranking:
-        chances = (_chance(rule, other, one) for other in ranking if other is not one)
+    for place, one in enumerate(ranking):
+        chances = (_chance(rule, other, one) for other in ranking[:place])
         if not any(p is not None and p * level <= ALPHA for p in chances):
             yield one
 
 
 def _chance(rule: Rule, better: Ranked, worse: Ranked) -> float | None:
-    """Return how likely chance puts one so far ahead of the other; None if that is not known."""
-    change = _against(rule, worse, better)
-    if change.p is None or change.effect is None:
-        return None
-    ahead = change.effect < 0 if rule.direction == "lower" else change.effect > 0
-    return change.p / 2 if ahead else 1 - change.p / 2
+    """Return how likely chance puts the better value so far ahead; None if that is not known."""
+    p = _against(rule, worse, better).p
+    return None if p is None else p / 2
 
 
 def _against(rule: Rule, baseline: Ranked, candidate: Ranked) -> Change:
