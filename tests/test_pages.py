@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from llmperf_core.cli.main import _parser
 from llmperf_core.testing import ReferenceServer, Script
-from tests.test_compare import SERVER, SLOWER, run, stage
+from tests.test_compare import SERVER, SLOWER, SPEC, run, stage
 
 DOCS = Path(__file__).parents[1] / "docs"
 WITH_PYTHON = [
@@ -17,10 +18,11 @@ WITH_PYTHON = [
     "comparing.md",
     "importing.md",
     "loads_and_workloads.md",
+    "recommending.md",
     "searching.md",
     "test_suites.md",
 ]
-WITH_COMMANDS = ["comparing.md", "importing.md", "searching.md"]
+WITH_COMMANDS = ["comparing.md", "importing.md", "recommending.md", "searching.md"]
 SHOWN_URL = "http://127.0.0.1:8080"
 
 
@@ -35,6 +37,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in a folder with the runs and the files that the pages name."""
     run(stage(SERVER, 1)).save(tmp_path / "runs" / "before")
     run(stage(SLOWER, 2)).save(tmp_path / "runs" / "after")
+    for name, model in (("small", SLOWER), ("large", SERVER)):
+        spec = evolve(SPEC, target=f"http://{name}:8080")
+        run(stage(model, 3, spec=spec)).save(tmp_path / "runs" / "study" / name)
     (tmp_path / "examples").symlink_to(DOCS.parent / "examples")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,6 +1,7 @@
 """`llmperf recommend`: which target to deploy, by three rules, and how certain that is."""
 
 import argparse
+import math
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 
@@ -161,7 +162,7 @@ def _price(text: str) -> tuple[str, Price]:
         price = Price(usd_per_h=float(usd_per_h), as_of=today, source="given with --price")
     except ValueError:
         price = None
-    if price is None or not target:
+    if price is None or not math.isfinite(price.usd_per_h) or not target:
         raise ArgumentTypeError(f"TARGET=USD/H, such as http://a:8080=1.515, not {text!r}")
     return target, price
 

@@ -17,7 +17,7 @@ from llmperf_core.units import BYTES_PER_GB, format_number, percent
 RuleName: TypeAlias = Literal["cost", "throughput", "latency"]
 RULE_NAMES: tuple[RuleName, ...] = ("cost", "throughput", "latency")
 AtLoad: TypeAlias = float | str
-"""A load by its value, such as 5, or by its label, such as `poisson 8/s`."""
+"""Loads by their value, such as 5, or by their label, such as `poisson 8/s`."""
 _STATISTIC = re.compile(r"\w+\.(mean|p50|p90|p99)")
 
 
@@ -32,7 +32,11 @@ def _limits(limits: Sequence[PercentileLimit]) -> tuple[PercentileLimit, ...]:
 def _by_rule(at: AtLoad | Mapping[RuleName, AtLoad] | None) -> Mapping[RuleName, AtLoad]:
     if at is None:
         return {}
-    return dict(at) if isinstance(at, Mapping) else dict.fromkeys(RULE_NAMES, at)
+    if not isinstance(at, Mapping):
+        return dict.fromkeys(RULE_NAMES, at)
+    if unknown := set(at) - set(RULE_NAMES):
+        raise ValueError(f"no rule {min(unknown)!r}; there are {', '.join(RULE_NAMES)}")
+    return dict(at)
 
 
 @frozen(kw_only=True)

@@ -71,7 +71,7 @@ def _answer(pick: Pick) -> str:
     if first is None:
         return "nothing to choose from"
     if pick.winner is not None:
-        return f"{pick.winner} at {' or '.join(pick.loads)}"
+        return f"{pick.winner} at {' or '.join(pick.loads)}: {first.value!r}"
     if len(pick.targets) == 2:
         return f"{NO_WINNER}: {' or '.join(pick.targets)}"
     others = len(pick.targets) - 1

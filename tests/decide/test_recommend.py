@@ -223,6 +223,13 @@ def test_a_rule_says_what_it_cannot_rank() -> None:
     assert (pick.targets, found.clear) == ((), False)
 
 
+def test_a_cost_needs_a_price() -> None:
+    """A rule does not guess one."""
+    rule = recommend([SMALL])["cost"].rule
+    with pytest.raises(ValueError, match="has no price"):
+        rule.score(evolve(SMALL, price=None), Estimate(1.0))
+
+
 def test_the_latency_can_be_named() -> None:
     """`ttft.p99` instead of the usual; the best is the highest where more is better."""
     found = recommend([SMALL, candidate("b", figures(1.0, ms=10))], Needs(latency="ttft.p99"))
@@ -306,6 +313,7 @@ def test_what_limits_would_rule_it_out() -> None:
         ({"latency": "ttft.p95"}, "write METRIC.mean, .p50, .p90 or .p99"),
         ({"utilisation": 1.5}, "above 0 and at most 1"),
         ({"rules": ["beauty"]}, "rules"),
+        ({"at_load": {"beauty": 5}}, "no rule 'beauty'; there are cost, throughput, latency"),
         ({"budget_usd_per_h": 0.0}, "budget_usd_per_h"),
     ],
 )

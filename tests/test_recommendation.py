@@ -17,7 +17,7 @@ from llmperf_core import (
     candidates_of,
     recommend,
 )
-from llmperf_core.decide import Candidate
+from llmperf_core.decide import Candidate, Rates
 from llmperf_core.errors import UnlikeRunsError, UsageError
 from llmperf_core.judge import Level, Reason, Verdict, Watch, Watched
 from llmperf_core.load import Concurrency
@@ -87,7 +87,7 @@ def test_every_form_of_output_says_the_same(fast: Run, slow: Run) -> None:
         assert "price: 8 USD/h, 2026-11-25, a price list: sim:fast" in shown
         assert "flips if sim:slow costs" in shown
         assert "a limit below one of these rules it out: ttft.p99" in shown
-    assert "best throughput: sim:fast at concurrency 8" in text
+    assert "best throughput: sim:fast at concurrency 8: " in text
     assert said["simulated"] is True
     assert said["clear"] is True
     assert [pick["winner"] for pick in said["picks"]] == ["sim:slow", "sim:fast", "sim:fast"]
@@ -154,6 +154,18 @@ def test_an_slo_counts_good_requests(slow: Run, fast: Run) -> None:
     assert only([slow], Needs(slo=slo)).slo == slo
 
 
+def test_a_stage_says_what_its_tokens_cost(slow: Run) -> None:
+    """The figures of its summary, and what it costs at a price."""
+    summary = slow.stages[0].summary
+    rates = Rates.of(summary)
+    assert rates.output_tokens_per_s == summary.output_tokens_per_s is not None
+    assert rates.input_per_output is None
+    costs = rates.costs(CHEAP)
+    assert [cost.work.what for cost in costs] == ["1M output tokens", "1,000 requests"]
+    known = evolve(summary, tokens=evolve(summary.tokens, input=2 * summary.tokens.output))
+    assert Rates.of(known).input_per_output == pytest.approx(2.0)
+
+
 def test_limits_must_be_proved(slow: Run, fast: Run) -> None:
     """Over all requests of all repeats."""
     limit = PercentileLimit("e2e", 90, 1500)
@@ -161,6 +173,7 @@ def test_limits_must_be_proved(slow: Run, fast: Run) -> None:
     assert [pick.winner for pick in found.picks] == ["sim:fast"] * 3
     assert "left out: sim:slow at concurrency 8: it breaks e2e.p90=1500" in repr(found)
     assert document(found)["left_out"][0]["target"] == "sim:slow"
+    assert [left.candidate.target for left in found.left_out] == ["sim:slow"]
 
 
 def test_invalid_runs_do_not_count(slow: Run) -> None:
