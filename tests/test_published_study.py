@@ -189,9 +189,10 @@ def test_the_example_prints_it_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_imported_and_recommended_on_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two commands: by requests, as tokens were not counted, and with no clear winner."""
+    monkeypatch.setenv("COLUMNS", "200")
     study = tmp_path / "study"
     assert main(["import", "published-study", str(recompute.RAW), "--out", str(study)]) == 0
     prices = [f"--price={pattern}={price.usd_per_h}" for pattern, price in recompute.PRICES.items()]

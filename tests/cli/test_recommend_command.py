@@ -32,9 +32,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_of_runs_is_chosen_among(
-    folders: Path, capsys: pytest.CaptureFixture[str]
+    folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Status 0 where every rule has its winner; the answers come first, prices have their day."""
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(["recommend", str(folders / "study"), *PRICES]) == 0
     said = capsys.readouterr()
     assert said.err == ""
