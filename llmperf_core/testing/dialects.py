@@ -5,11 +5,12 @@ says: no client minds a field more.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from attrs import Factory, evolve, frozen
 
-from llmperf_core.testing.event_stream import MEDIA_TYPE, model_stream_error, payload_part
+from llmperf_core.testing.event_stream import MEDIA_TYPE, exception, payload_part
 
 MODEL = "reference"
 """The model that the server says it serves."""
@@ -143,7 +144,7 @@ EVENT_STREAM = evolve(
     says={},
     media_type=MEDIA_TYPE,
     wrap=payload_part,
-    wrap_error=model_stream_error,
+    wrap_error=partial(exception, "ModelStreamError"),
 )
 """A SageMaker endpoint that runs TGI: each event in a message of AWS's event stream."""
 

@@ -51,11 +51,11 @@ def payload_part(payload: bytes) -> bytes:
     )
 
 
-def model_stream_error(payload: bytes) -> bytes:
-    """Return the exception that ends a stream when the model's container has failed."""
+def exception(kind: str, payload: bytes) -> bytes:
+    """Return the exception that ends a stream: `ModelStreamError`, `InternalStreamFailure`."""
     return frame(
         string_headers(
-            (":exception-type", "ModelStreamError"),
+            (":exception-type", kind),
             (":content-type", "application/json"),
             (":message-type", "exception"),
         ),

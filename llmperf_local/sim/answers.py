@@ -8,9 +8,9 @@ import msgspec
 from attrs import define, field
 
 from llmperf_core.target import Json
+from llmperf_core.testing.connection import LAST_CHUNK, Connection, chunk
 from llmperf_core.units import NS_PER_MS, NS_PER_S
 from llmperf_local.sim.bodies import ErrorBody
-from llmperf_local.sim.connection import LAST_CHUNK, Connection, chunk
 from llmperf_local.sim.record import Log
 from llmperf_local.sim.refusal import Refused
 from llmperf_local.sim.requests import FinishReason, Ticket

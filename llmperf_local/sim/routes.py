@@ -11,6 +11,7 @@ import msgspec
 from attrs import define, field
 
 from llmperf_core.target import Json
+from llmperf_core.testing.connection import Connection, Received
 from llmperf_local.sim.answers import Answer, Streamed, Whole, refuse
 from llmperf_local.sim.bodies import (
     ChatRequest,
@@ -21,7 +22,6 @@ from llmperf_local.sim.bodies import (
     Parameters,
     Piece,
 )
-from llmperf_local.sim.connection import Connection, Received
 from llmperf_local.sim.dialect import Dialect
 from llmperf_local.sim.engine import Engine
 from llmperf_local.sim.reading import read, read_any

@@ -14,8 +14,8 @@ from contextlib import suppress
 from attrs import Factory, define, field, frozen
 from attrs.validators import ge, gt, in_
 
+from llmperf_core.testing.connection import Connection, Received
 from llmperf_core.units import NS_PER_MS, s_from_ns
-from llmperf_local.sim.connection import Connection, Received
 from llmperf_local.sim.dialect import DIALECTS
 from llmperf_local.sim.engine import KEEP_ALIVE_NS, Engine
 from llmperf_local.sim.hardware import Hardware
@@ -24,7 +24,14 @@ from llmperf_local.sim.routes import Routes
 from llmperf_local.sim.scheduler import Scheduler
 from llmperf_local.sim.validation import Validator
 
+PAYLOAD_LIMIT = 2_000_000
+"""Bytes of a body: TGI's `--payload-limit`."""
 _BACKLOG = 4096
+_ALWAYS = (
+    b"x-llmperf-simulated: true\r\n"
+    b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
+    b"access-control-allow-origin: *\r\n"
+)
 _SLACK_NS = 3 * NS_PER_MS
 """A wait ends this long before the instant, and the rest is spent looking. On an idle virtual
 machine the kernel woke this process 0.3 ms late in the median, and at times 3 ms late."""
@@ -141,7 +148,8 @@ class Server:
             sock, _ = self._listener.accept()
             sock.setblocking(False)  # noqa: FBT003 -- the socket module's own
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._selector.register(sock, selectors.EVENT_READ, Connection(sock, self))
+            connection = Connection(sock, self, limit=PAYLOAD_LIMIT, always=_ALWAYS)
+            self._selector.register(sock, selectors.EVENT_READ, connection)
 
     def _serve(self, connection: Connection, mask: int) -> None:
         if connection.closed:

@@ -11,14 +11,8 @@ from attrs import define, field, frozen
 
 from llmperf_core.target import Json
 
-PAYLOAD_LIMIT = 2_000_000
-"""Bytes of a body: TGI's `--payload-limit`."""
 _READ_BYTES = _WRITE_BYTES = 1 << 16
-_ALWAYS = (
-    b"x-llmperf-simulated: true\r\n"
-    b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
-    b"access-control-allow-origin: *\r\n"
-)
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CLOSE = b"connection: close\r\n"
 
 Headers = Mapping[str, Json]
@@ -30,7 +24,10 @@ class Received:
 
     method: str
     path: str
+    query: str
+    """What follows the `?` of the target; empty if there is none."""
     headers: Mapping[str, str]
+    """Under lower-case names."""
     body: bytes
     too_long: bool
     """The body was longer than is taken, and is not all there."""
@@ -60,6 +57,10 @@ class Connection:
 
     sock: socket.socket
     _host: Host
+    _limit: int = field(kw_only=True)
+    """Bytes of a body that are taken."""
+    _always: bytes = field(default=b"", kw_only=True)
+    """Header lines of each answer."""
     on_close: Callable[[], None] | None = None
     """What to do if the client goes away, while an answer is under way."""
     closed: bool = field(default=False, init=False)
@@ -163,8 +164,10 @@ class Connection:
 
     def _head(self, status: int, headers: Headers) -> bytes:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}".encode("latin-1")
-        return b"".join([head, _CLOSE if self._last else b"", _ALWAYS, b"\r\n"])
+        head = f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unassigned')}\r\n{lines}".encode(
+            "latin-1"
+        )
+        return b"".join([head, _CLOSE if self._last else b"", self._always, b"\r\n"])
 
     def _next(self) -> None:
         if self._looking:
@@ -197,17 +200,19 @@ class Connection:
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        if len(self._body) + len(body) > PAYLOAD_LIMIT:
+        if len(self._body) + len(body) > self._limit:
             self._too_long = True
         else:
             self._body += body
 
     def on_message_complete(self) -> None:
         """Queue the request."""
+        path, _, query = self._url.decode("latin-1").partition("?")
         self._waiting.append(
             Received(
                 method=self._parser.get_method().decode(),
-                path=self._url.decode("latin-1").partition("?")[0],
+                path=path,
+                query=query,
                 headers=self._headers,
                 body=bytes(self._body),
                 too_long=self._too_long,
