@@ -10,6 +10,7 @@ from llmperf_sagemaker.testing.planted import (
     BrokenStream,
     FailedBringUp,
     RefusedCall,
+    Streams,
 )
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "Key",
     "RefusedCall",
     "Serve",
+    "Streams",
     "Timing",
 ]

@@ -43,7 +43,7 @@ it is deleted. Whatever entering it raises is why the deployment fails."""
 @asynccontextmanager
 async def served(serve: Serve, deployed: Deployed) -> AsyncIterator[str]:
     """Run the model server while the block lasts, and yield its base URL."""
-    manager = serve(deployed)
+    manager = await to_thread.run_sync(serve, deployed)  # it may load things, and streams go on
     if not isinstance(manager, AbstractAsyncContextManager):
         manager = _in_threads(manager)
     async with manager as where:

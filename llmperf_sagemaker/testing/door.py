@@ -4,10 +4,8 @@ import asyncio
 import json
 import re
 import socket
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from email.utils import formatdate
 from functools import partial
 from typing import Protocol, cast
 from urllib.parse import unquote
@@ -21,6 +19,7 @@ from llmperf_sagemaker.testing.control_plane import ControlPlane
 from llmperf_sagemaker.testing.neighbours import caller, prices, quotas
 from llmperf_sagemaker.testing.planted import Planted
 from llmperf_sagemaker.testing.refusal import RefusedError
+from llmperf_sagemaker.testing.response import refuse_invocation, respond
 from llmperf_sagemaker.testing.shapes import Asked
 from llmperf_sagemaker.testing.signature import Signatures
 
@@ -169,23 +168,6 @@ class Door:
                 f"<Message>{escape(refused.message)}</Message></Error></ErrorResponse>"
             )
         respond(connection, status, said.encode(), {"content-type": "text/xml"})
-
-
-def respond(connection: Connection, status: int, body: bytes, headers: Mapping[str, Json]) -> None:
-    """Answer a request whole."""
-    connection.answer(status, {**signs_of_service(), **headers}, body)
-
-
-def refuse_invocation(connection: Connection, refused: RefusedError) -> None:
-    """Answer an invocation with an error: its name in a header, the rest in the body."""
-    headers = {"content-type": "application/json", "x-amzn-errortype": refused.code}
-    body = json.dumps({"Message": refused.message, **refused.more}).encode()
-    respond(connection, refused.status, body, headers)
-
-
-def signs_of_service() -> dict[str, Json]:
-    """Return the headers that each answer has."""
-    return {"x-amzn-requestid": str(uuid.uuid4()), "date": formatdate(usegmt=True)}
 
 
 def _check_length(request: Received) -> None:

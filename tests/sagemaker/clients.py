@@ -6,8 +6,10 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore import session as botocore_session
 from botocore.config import Config
 from botocore.exceptions import ClientError, WaiterError
+from botocore.loaders import Loader
 
 from llmperf_sagemaker.testing import FakeSageMaker, Timing
 
@@ -18,6 +20,9 @@ FAST = 600.0
 """A speed at which that takes 0.1 s and 0.05 s."""
 ONCE = Config(retries={"total_max_attempts": 1})
 
+_LOADER = Loader()
+"""Reading SageMaker's model takes longer than most tests."""
+
 
 def boto(fake: FakeSageMaker, service: str = "sagemaker", *, region: str | None = None) -> Any:
     """Return boto3's own client of a service, which the environment alone sends to the fake.
@@ -27,7 +32,10 @@ def boto(fake: FakeSageMaker, service: str = "sagemaker", *, region: str | None 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in fake.environment().items():
             patch.setenv(name, value)
-        return boto3.session.Session().client(service, region_name=region, config=ONCE)
+        botocore = botocore_session.Session()
+        botocore.register_component("data_loader", _LOADER)
+        session = boto3.session.Session(botocore_session=botocore)
+        return session.client(service, region_name=region, config=ONCE)
 
 
 def create_model(client: Any, name: str = "m") -> str:
@@ -86,6 +94,28 @@ def why_failed(client: Any, name: str = "e") -> str:
     with pytest.raises(WaiterError, match="Failed"):
         wait(client, "endpoint_in_service", name)
     return str(client.describe_endpoint(EndpointName=name)["FailureReason"])
+
+
+def create_component(client: Any, **specification: object) -> None:
+    """Create an inference component `i` on the endpoint `e`."""
+    client.create_inference_component(
+        InferenceComponentName="i",
+        EndpointName="e",
+        VariantName="AllTraffic",
+        Specification={
+            **(specification or {"ModelName": "m"}),
+            "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024},
+        },
+        RuntimeConfig={"CopyCount": 1},
+    )
+
+
+def until(client: Any, state: str) -> None:
+    """Wait for the component `i` to be in a state."""
+    found = None
+    while found != state:
+        said = client.describe_inference_component(InferenceComponentName="i")
+        found = said["InferenceComponentStatus"]
 
 
 @contextmanager

@@ -21,11 +21,13 @@ from tests.sagemaker.clients import (
     QUICK,
     ROLE,
     boto,
+    create_component,
     create_config,
     create_endpoint,
     create_model,
     deploy,
     refused,
+    until,
     wait,
     why_failed,
 )
@@ -303,28 +305,6 @@ def test_tags_stay_with_what_they_are_on(client: Any) -> None:
         client.list_tags(ResourceArn=f"{arn}-not")
     with refused("ValidationException", "at most 50"):
         client.add_tags(ResourceArn=arn, Tags=[{"Key": str(n), "Value": ""} for n in range(50)])
-
-
-def create_component(client: Any, **specification: object) -> None:
-    """Create an inference component `i` on the endpoint `e`."""
-    client.create_inference_component(
-        InferenceComponentName="i",
-        EndpointName="e",
-        VariantName="AllTraffic",
-        Specification={
-            **(specification or {"ModelName": "m"}),
-            "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024},
-        },
-        RuntimeConfig={"CopyCount": 1},
-    )
-
-
-def until(client: Any, state: str) -> None:
-    """Wait for the component `i` to be in a state."""
-    found = None
-    while found != state:
-        said = client.describe_inference_component(InferenceComponentName="i")
-        found = said["InferenceComponentStatus"]
 
 
 @pytest.mark.usefixtures("deadline")
