@@ -12,6 +12,7 @@ from llmperf_sagemaker.testing.planted import (
     RefusedCall,
     Streams,
 )
+from llmperf_sagemaker.testing.separate import SeparateFake
 
 __all__ = [
     "NO_CAPACITY",
@@ -24,6 +25,7 @@ __all__ = [
     "FakeSageMaker",
     "Key",
     "RefusedCall",
+    "SeparateFake",
     "Serve",
     "Streams",
     "Timing",

@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, WaiterError
 from botocore.loaders import Loader
 
-from llmperf_sagemaker.testing import FakeSageMaker, Timing
+from llmperf_sagemaker.testing import FakeSageMaker, SeparateFake, Timing
 
 ROLE = "arn:aws:iam::123456789012:role/llmperf"
 QUICK = Timing(creating_s=60, deleting_s=30)
@@ -24,7 +24,9 @@ _LOADER = Loader()
 """Reading SageMaker's model takes longer than most tests."""
 
 
-def boto(fake: FakeSageMaker, service: str = "sagemaker", *, region: str | None = None) -> Any:
+def boto(
+    fake: FakeSageMaker | SeparateFake, service: str = "sagemaker", *, region: str | None = None
+) -> Any:
     """Return boto3's own client of a service, which the environment alone sends to the fake.
 
     Variables are put back when it is made: what it was told then is what it keeps.
