@@ -24,7 +24,7 @@ class Account:
     """An account in one region.
 
     Raises:
-        ValueError: the id is not twelve digits, there is no key, or a quota is negative.
+        ValueError: the id is not twelve digits, there is no key, or `other_quota` is negative.
     """
 
     id: str = field(default="123456789012", validator=matches_re(r"\d{12}"))

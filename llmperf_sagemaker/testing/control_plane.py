@@ -120,9 +120,11 @@ class ControlPlane:
             raise RefusedError.invalid(f'Cannot create already existing {kind.words} "{arn}".')
         tags = {text(tag, "Key"): text(tag, "Value") for tag in structures(asked, "Tags")}
         resource = Resource(kind, name, arn, asked, self._clock.now_s(), tags)
-        prepare = {CONFIG: self._prepare_config, ENDPOINT: self._prepare_endpoint}.get(kind)
-        if kind == COMPONENT:
-            prepare = self._prepare_component
+        prepare = {
+            CONFIG: self._prepare_config,
+            ENDPOINT: self._prepare_endpoint,
+            COMPONENT: self._prepare_component,
+        }.get(kind)
         deployed = prepare(resource) if prepare else []
         self._held[kind, name] = resource
         if kind in (ENDPOINT, COMPONENT):

@@ -103,18 +103,19 @@ class FakeSageMaker:
     def environment(self, *, elsewhere: str | None = None) -> Mapping[str, str]:
         """Return the variables that make boto3, here or in another process, talk to it.
 
+        Beside them `AWS_PROFILE` must not be set: no profile is found.
+
         Args:
             elsewhere: where calls of any other service go, such as the URL of a moto server.
                 Without it they come here and are refused, so that nothing ever reaches AWS.
         """
         key = self.account.keys[0]
-        token = {"AWS_SESSION_TOKEN": key.token} if key.token is not None else {}
         return {
             **{f"AWS_ENDPOINT_URL_{service}": self.url for service in _OURS},
             "AWS_ENDPOINT_URL": elsewhere or self.url,
             "AWS_ACCESS_KEY_ID": key.id,
             "AWS_SECRET_ACCESS_KEY": key.secret,
-            **token,
+            "AWS_SESSION_TOKEN": key.token or "",  # also if there is none: one's own is not for it
             "AWS_REGION": self.account.region,
             "AWS_DEFAULT_REGION": self.account.region,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -53,7 +53,7 @@ class Lifecycle:
         for one in deployed:
             planted = self._planted.bring_up(one.instance_type, one.model)
             if planted is not None:
-                return {}, planted.reason.format(variant=one.variant)
+                return {}, planted.reason.replace("{variant}", one.variant)
             if self._serve is None or not one.container:
                 continue
             try:

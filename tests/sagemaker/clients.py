@@ -5,9 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 from botocore import session as botocore_session
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, WaiterError
 from botocore.loaders import Loader
 
@@ -32,6 +36,7 @@ def boto(
     Variables are put back when it is made: what it was told then is what it keeps.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_PROFILE", raising=False)
         for name, value in fake.environment().items():
             patch.setenv(name, value)
         botocore = botocore_session.Session()
@@ -118,6 +123,16 @@ def until(client: Any, state: str) -> None:
     while found != state:
         said = client.describe_inference_component(InferenceComponentName="i")
         found = said["InferenceComponentStatus"]
+
+
+def call(fake: FakeSageMaker, target: str, body: bytes) -> httpx.Response:
+    """Call the control plane with what boto3 would not send."""
+    key = fake.account.keys[0]
+    headers = {"x-amz-target": target, "host": fake.url.removeprefix("http://")}
+    request = AWSRequest("POST", fake.url, data=body, headers=headers)
+    credentials = Credentials(key.id, key.secret, key.token)
+    SigV4Auth(credentials, "sagemaker", fake.account.region).add_auth(request)
+    return httpx.post(fake.url, content=body, headers=dict(request.headers), trust_env=False)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tests.sagemaker.clients import (
     QUICK,
     ROLE,
     boto,
+    call,
     create_component,
     create_config,
     create_endpoint,
@@ -184,6 +185,28 @@ def test_boto3_checks_shapes_itself(fake: FakeSageMaker, client: Any) -> None:
         client.create_model(ModelName="m", ExecutionRoleArn=1)
 
     assert fake.calls == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "code", "said"),
+    [
+        ("SageMaker.CreateModel", b'{"ModelName": 1}', "ValidationException", "ModelName"),
+        ("SageMaker.CreateModel", b"{}", "ValidationException", "Missing"),
+        ("SageMaker.CreateModel", b"[]", "SerializationException", "no JSON object"),
+        ("SageMaker.CreateModel", b"{", "SerializationException", "no JSON object"),
+        ("SageMaker.CreateUnicorn", b"{}", "UnknownOperationException", "CreateUnicorn"),
+        ("Unicorns.List", b"{}", "UnknownOperationException", "Unicorns"),
+    ],
+)
+def test_other_clients_are_checked(
+    fake: FakeSageMaker, target: str, body: bytes, code: str, said: str
+) -> None:
+    """What a client sends that checks nothing itself is held against the service's model."""
+    response = call(fake, target, body)
+
+    assert response.status_code == 400
+    assert response.json()["__type"] == code
+    assert said in response.json()["message"]
 
 
 def test_an_endpoint_fails_as_planted() -> None:

@@ -116,6 +116,13 @@ def test_other_services_are_refused(fake: FakeSageMaker) -> None:
         boto(fake, "s3").list_buckets()
 
 
+def test_a_token_of_ones_own_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session token in the environment does not go along with the fake's key."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of somebody else")
+    with FakeSageMaker() as without_token:
+        assert boto(without_token).list_models()["Models"] == []
+
+
 _ELSEWHERE = """
 import json, boto3
 clients = {name: boto3.client(name) for name in json.loads(input())}

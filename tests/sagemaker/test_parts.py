@@ -1,5 +1,6 @@
 """A model's stream in SageMaker's messages: botocore's own parser reads what was put in."""
 
+import json
 import random
 
 import pytest
@@ -72,3 +73,19 @@ def test_a_flipped_bit_is_found(data: bytes) -> None:
         payloads(messages)
     assert after == "go on"
     assert payloads(following) == [data]
+
+
+def test_an_error_of_the_model_has_its_code() -> None:
+    """The message that ends a stream says which error it is, which boto3 does not pass on."""
+    fault = BrokenStream(
+        fault="model-stream-error", after_parts=0, error_code="ModelInvocationTimeExceeded"
+    )
+    messages, after = Parts(fault, None).wrap(b"data")
+    buffer = EventStreamBuffer()
+    buffer.add_data(messages)
+    event = next(buffer)
+
+    assert event.headers[":message-type"] == "exception"
+    assert event.headers[":exception-type"] == "ModelStreamError"
+    assert json.loads(event.payload)["ErrorCode"] == "ModelInvocationTimeExceeded"
+    assert after == "end"

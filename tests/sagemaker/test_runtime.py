@@ -296,6 +296,14 @@ def test_a_body_may_end_with_its_connection() -> None:
         assert ask_whole(boto(fake, RUNTIME))["Body"] == b"whole"
 
 
+def test_a_long_answer_waits_for_its_reader() -> None:
+    """What the client's kernel does not take at once comes as the client reads."""
+    body = bytes(range(256)) * (1 << 16)
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    with in_service(scripted(answering(answer))) as fake:
+        assert ask_whole(boto(fake, RUNTIME))["Body"] == body
+
+
 def test_a_whole_answer_may_take_too_long() -> None:
     """A container that does not answer in time is given up, as the service words it."""
     timing = Timing(creating_s=0, deleting_s=0, invocation_s=0.2)
@@ -421,6 +429,24 @@ def test_a_component_has_its_model_server() -> None:
             ask(runtime, InferenceComponentName="j")
         with refused("ValidationError", "not on endpoint other"):
             ask(runtime, endpoint="other", InferenceComponentName="i")
+
+
+@pytest.mark.usefixtures("deadline")
+def test_an_error_of_a_component_names_its_log() -> None:
+    """The log of a component is not that of its endpoint."""
+    with FakeSageMaker(serve=scripted(gone), timing=AT_ONCE) as fake:
+        client = boto(fake)
+        create_model(client)
+        create_config(client, model=None)
+        create_endpoint(client)
+        wait(client, "endpoint_in_service")
+        create_component(client)
+        until(client, "InService")
+        runtime = boto(fake, RUNTIME)
+        with pytest.raises(runtime.exceptions.ModelError) as caught:
+            ask_whole(runtime, InferenceComponentName="i")
+
+    assert caught.value.response["LogStreamArn"].endswith(":/aws/sagemaker/InferenceComponents/i")
 
 
 def test_a_model_server_is_there_while_its_endpoint_is() -> None:
