@@ -16,6 +16,11 @@ class RefusedError(Exception):
         more: what else its body says.
     """
 
+    code: str
+    message: str
+    status: int
+    more: Mapping[str, Json]
+
     def __init__(
         self, code: str, message: str, *, status: int = 400, more: Mapping[str, Json] | None = None
     ) -> None:
