@@ -195,6 +195,9 @@ class StoredRunError(HarnessError):
 class DecodeError(LLMPerfError):
     """Bytes that break their protocol. A request that meets it has failed; the run goes on."""
 
+    failure: ClassVar[str] = "malformed"
+    """The name that such a request is counted under."""
+
 
 def leaf_of(error: BaseException) -> BaseException:
     """Return the first error in a group of them, or the error itself if it is none.

@@ -12,6 +12,8 @@ import httpx
 from attrs import Factory, define, field, frozen
 from attrs.validators import and_, ge, gt, instance_of, min_len, optional
 
+from llmperf_core.timeline import Failed
+
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """Anything that JSON can say."""
 
@@ -80,6 +82,8 @@ class Reply:
     finish_reason: str | None = None
     error: str | None = None
     """An error that the server reported inside the stream."""
+    error_name: str = "in_band_error"
+    """The name that such a request is counted under."""
     output_tokens: int | None = None
     """The server's own count; None if it gave none."""
     input_tokens: int | None = None
@@ -118,6 +122,19 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
+class BulkDecoder(Decoder, Protocol):
+    """A decoder that takes many pieces together quicker than one by one."""
+
+    def feed_all(self, pieces: Sequence[bytes], at_ns: Sequence[int]) -> None:
+        """Take many pieces, each with its instant: as `feed` one after the other.
+
+        Raises:
+            DecodeError: the bytes break the protocol; those before are taken.
+        """
+        ...
+
+
 class Codec(Protocol):
     """One protocol, sans-IO: a prompt becomes a request, stamped bytes become a reply."""
 
@@ -149,6 +166,20 @@ class Careful(Protocol):
 
         Raises:
             UsageError: the server would refuse it.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsRefusals(Protocol):
+    """A codec that knows what its server means by a status other than 200."""
+
+    def refusal(self, response: httpx.Response, body: bytes) -> Failed | None:
+        """Return how the request failed; None leaves it at the status. Never raises.
+
+        Args:
+            response: its head, and the request that it answers; its body has been taken away.
+            body: what came of the body.
         """
         ...
 

@@ -13,7 +13,13 @@ from attrs import define, evolve, field, frozen
 from llmperf_core.errors import DecodeError
 from llmperf_core.run.failures import detail_of, failure_of
 from llmperf_core.run.settings import Settings
-from llmperf_core.target import Decoder, Endpoint, Prompt, Reply
+from llmperf_core.target import (
+    Decoder,
+    Endpoint,
+    KnowsRefusals,
+    Prompt,
+    Reply,
+)
 from llmperf_core.timeline import (
     Cancelled,
     Censored,
@@ -26,7 +32,7 @@ from llmperf_core.timeline import (
     TokenCount,
 )
 from llmperf_core.units import ns_from_s, s_from_ns
-from llmperf_core.wire.decoding import StreamDecoder
+from llmperf_core.wire.decoding import feed_all
 from llmperf_core.wire.errors import error_text
 from llmperf_core.wire.stamps import Clock
 from llmperf_core.wire.trace import EXTENSION, Trace
@@ -86,11 +92,7 @@ class _Answer:
         arrived_at_ns, read_at_ns, pieces = self.trace.take_pieces()
         self.arrived_at_ns += arrived_at_ns
         self.read_at_ns += read_at_ns
-        if isinstance(self.decoder, StreamDecoder):
-            self.decoder.feed_all(pieces, arrived_at_ns)
-            return
-        for piece, at_ns in zip(pieces, arrived_at_ns, strict=True):
-            self.decoder.feed(piece, at_ns)
+        feed_all(self.decoder, pieces, arrived_at_ns)
 
     def read_lag_ns(self) -> Durations:
         """Return for each token how long it lay in the kernel before it was read."""
@@ -198,12 +200,15 @@ async def _receive(client: Client, response: httpx.Response, answer: _Answer) ->
         outcome = await _end(client, answer)
         if reading is not None:
             reading.cancel_scope.cancel()
-    return outcome if response.status_code == 200 else _refusal(response, answer)
+    return outcome if response.status_code == 200 else _refusal(client, response, answer)
 
 
-def _refusal(response: httpx.Response, answer: _Answer) -> Failed:
+def _refusal(client: Client, response: httpx.Response, answer: _Answer) -> Failed:
     """Return the failure that a status other than 200 is."""
-    body = b"".join(answer.trace.take_pieces()[2])
+    body, codec = b"".join(answer.trace.take_pieces()[2]), client.endpoint.codec
+    known = codec.refusal(response, body) if isinstance(codec, KnowsRefusals) else None
+    if known is not None:
+        return known
     said = error_text(body) or error_text(response.reason_phrase.encode()) or "without a word"
     return Failed(f"http_{response.status_code}", said)
 
@@ -215,7 +220,7 @@ async def _end(client: Client, answer: _Answer) -> Outcome:
         await _decode(client, answer)
         return given_up or _judge(answer)
     except DecodeError as error:
-        return Failed("malformed", detail_of(error))
+        return Failed(error.failure, detail_of(error))
 
 
 async def _decode(client: Client, answer: _Answer) -> None:
@@ -264,7 +269,7 @@ def _judge(answer: _Answer) -> Outcome:
     if answer.decoder is not None and broken is None:
         answer.decoder.finish()
     if reply.error is not None:
-        return Failed("in_band_error", reply.error)
+        return Failed(reply.error_name, reply.error)
     if reply.ended:
         if reply.token_at_ns or reply.output_tokens or reply.finish_reason:
             return Completed(reply.finish_reason)

@@ -5,6 +5,9 @@ reset  truncated  not_http  too_large  transport            the connection broke
 timeout_first_token  timeout_gap  timeout_whole             a deadline passed
 http_429, http_500, …                                       an HTTP status that is not 200
 in_band_error  malformed  empty  encoded                    an answer that is none
+
+A codec may know its server better (`Reply.error_name`, `DecodeError.failure`, `KnowsRefusals`), and
+then has names of its own.
 """
 
 import errno

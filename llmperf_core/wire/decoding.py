@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from llmperf_core.errors import DecodeError
-from llmperf_core.target import Reply
+from llmperf_core.target import BulkDecoder, Decoder, Reply
 from llmperf_core.wire.json_text import excerpt
 from llmperf_core.wire.sse import SseDecoder
 
@@ -104,6 +104,19 @@ class WholeDecoder:
         """
         self._take(b"".join(self._pieces))
         self.reply.ended = True
+
+
+def feed_all(decoder: Decoder, pieces: Sequence[bytes], at_ns: Sequence[int]) -> None:
+    """Feed a decoder many pieces, each with its instant, as quickly as it can take them.
+
+    Raises:
+        DecodeError: the bytes break the protocol; those before are taken.
+    """
+    if isinstance(decoder, BulkDecoder):
+        decoder.feed_all(pieces, at_ns)
+        return
+    for piece, arrived_at_ns in zip(pieces, at_ns, strict=True):
+        decoder.feed(piece, arrived_at_ns)
 
 
 def _may_begin_stream(head: bytes) -> bool:
