@@ -1,1 +1,5 @@
 """SageMaker targets."""
+
+from llmperf_sagemaker.attached import Endpoint
+
+__all__ = ["Endpoint"]
