@@ -11,8 +11,9 @@ from llmperf_sagemaker.account import AwsError, explained
 from llmperf_sagemaker.codec import Route
 from llmperf_sagemaker.redaction import redacted, redacted_environment
 
+# boto3 has no types: its client, and what that returns.
+_Client: TypeAlias = Any
 _Said: TypeAlias = Mapping[str, Any]
-"""What boto3 returns: it has no types."""
 _Ask: TypeAlias = Callable[..., _Said]
 
 # While it is updated, the instances from before answer.
@@ -53,7 +54,7 @@ class Description:
     """The model that the container was told to serve; None likewise."""
 
 
-def describe(client: Any, route: Route) -> Description:  # noqa: ANN401 -- boto3 has no types
+def describe(client: _Client, route: Route) -> Description:
     """Ask SageMaker what an endpoint is. It blocks: use it in a thread.
 
     What it is made of stays unknown to who may not describe its configuration or its model.
@@ -152,14 +153,14 @@ def _variants(route: Route, endpoint: _Said, config: _Said) -> list[_Said]:
     ]
 
 
-def _of_variant(client: Any, variant: _Said) -> _Said:  # noqa: ANN401 -- boto3 has no types
+def _of_variant(client: _Client, variant: _Said) -> _Said:
     """Return the container that answers for a variant, as far as it is known."""
     images = variant.get("DeployedImages", ())
     image = {"Image": images[0].get("SpecifiedImage")} if images else {}
     return {**image, **_of_model(client, variant.get("ModelName"))}
 
 
-def _of_component(client: Any, name: str) -> _Said:  # noqa: ANN401 -- boto3 has no types
+def _of_component(client: _Client, name: str) -> _Said:
     component = _existing(name, client.describe_inference_component, InferenceComponentName=name)
     _check_state(name, component["InferenceComponentStatus"], component.get("FailureReason"))
     specification = component.get("Specification", {})
@@ -172,7 +173,7 @@ def _of_component(client: Any, name: str) -> _Said:  # noqa: ANN401 -- boto3 has
     }
 
 
-def _of_model(client: Any, name: str | None) -> _Said:  # noqa: ANN401 -- boto3 has no types
+def _of_model(client: _Client, name: str | None) -> _Said:
     """Return the container of a model."""
     model = _allowed(client.describe_model, ModelName=name) if name else {}
     containers = [c for c in (model.get("PrimaryContainer"), *model.get("Containers", ())) if c]

@@ -3,9 +3,10 @@
 import re
 
 import anyio
+from attrs import evolve, frozen
 
 from llmperf_core.errors import ProtocolError
-from llmperf_core.target import Codec, Endpoint, Options
+from llmperf_core.target import Endpoint, Options
 from llmperf_core.wire.openai import OpenAIChat, OpenAICompletions
 from llmperf_core.wire.tgi import Tgi
 from llmperf_sagemaker.account import Account
@@ -45,23 +46,43 @@ async def invoked(account: Account, route: Route, options: Options) -> Endpoint:
 def _invoked(account: Account, route: Route, options: Options) -> Endpoint:
     control = account.client("sagemaker")
     described = describe(control, route)
-    runtime = account.client("sagemaker-runtime")
-    signature = SigV4(Account(region=runtime.meta.region_name, profile=account.profile))
+    runtime = runtime_of(account)
+    signature = SigV4(evolve(account, region=runtime.region))
     signature.load()  # whoever has no credentials is told now
     return Endpoint(
-        base_url=runtime.meta.endpoint_url.rstrip("/"),
-        codec=Invocation(route=route, inner=_inner(route, described, options)),
+        base_url=runtime.url,
+        codec=codec_of(route, described, options),
         headers={name.lower(): value for name, value in options.headers.items()},
         auth=signature,
-        verify=_authorities(account, options),
+        verify=authorities(account, options),
         model=options.model or described.model,
         server=described.server,
         metrics_path=None,
     )
 
 
-def _inner(route: Route, described: Description, options: Options) -> Codec:
-    """Return the codec of what the container speaks.
+@frozen
+class Runtime:
+    """Where invocations go."""
+
+    url: str
+    region: str
+    """The region that they are signed for."""
+
+
+def runtime_of(account: Account) -> Runtime:
+    """Return where botocore would send invocations: FIPS, dual stack and overrides are its own.
+
+    Raises:
+        UsageError: nothing names a region, or there is no such profile.
+        MissingExtraError: boto3 is not installed.
+    """
+    meta = account.client("sagemaker-runtime").meta
+    return Runtime(meta.endpoint_url.rstrip("/"), meta.region_name)
+
+
+def codec_of(route: Route, described: Description, options: Options) -> Invocation:
+    """Return the codec of what the container speaks, through SageMaker.
 
     Raises:
         ProtocolError: nothing says what that is.
@@ -71,17 +92,18 @@ def _inner(route: Route, described: Description, options: Options) -> Codec:
     if protocol == "tgi":
         # TGI's route for SageMaker streams if the body says so.
         body = {"stream": options.stream, **options.body}
-        return Tgi(stream=options.stream, body=body)
+        return Invocation(route=route, inner=Tgi(stream=options.stream, body=body))
     if protocol is None:
         image = redacted(described.image or "unknown")
         raise ProtocolError(f"sagemaker:{route.endpoint}", f"its image is {image}")
     kind = OpenAIChat if protocol == "openai-chat" else OpenAICompletions
-    return kind(
+    inner = kind(
         model=options.model or described.model,
         stream=options.stream,
         body=options.body,
         tgi=by_image == "tgi",
     )
+    return Invocation(route=route, inner=inner)
 
 
 def _protocol_of(image: str) -> str | None:
@@ -91,7 +113,7 @@ def _protocol_of(image: str) -> str | None:
     return "openai-chat" if re.search("|".join(_OPENAI_IMAGES), image) else None
 
 
-def _authorities(account: Account, options: Options) -> bool | str:
+def authorities(account: Account, options: Options) -> bool | str:
     """Return what certificates are checked against: as asked, else as AWS's own tools do it."""
     from botocore.session import Session
 
