@@ -41,7 +41,7 @@ class Message(NamedTuple):
 class MessageDecoder:
     """Takes the pieces of a body and yields the messages that they complete.
 
-    It frames by itself, as botocore's parser takes ten times as long, and leaves the headers to
+    It frames by itself, as botocore's parser takes four times as long, and leaves the headers to
     that parser, once for all messages that have the same.
     """
 
