@@ -88,14 +88,14 @@ async def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @contextmanager
-def urls_of_real_client(client: Any) -> Iterator[list[str]]:  # noqa: ANN401 -- boto3 has no types
+def urls_of_real_client(client: Any) -> Iterator[list[str]]:
     """Yield the URLs that botocore's client would have asked; nothing is sent."""
     asked: list[str] = []
 
     class SentError(Exception):
         pass
 
-    def note(request: Any, **_: object) -> None:  # noqa: ANN401
+    def note(request: Any, **_: object) -> None:
         asked.append(request.url)
         raise SentError
 

@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from llmperf_core.errors import UsageError
 from llmperf_core.target import Careful, Codec, Decoder, KnowsRefusals, Prompt, Reply, Request
 from llmperf_core.testing import conformance
-from llmperf_core.testing.event_stream import (
-    frame,
-    model_stream_error,
-    payload_part,
-    string_headers,
-)
+from llmperf_core.testing.event_stream import exception, frame, payload_part, string_headers
 from llmperf_core.wire.openai import OpenAIChat, OpenAICompletions
 from llmperf_core.wire.tgi import Tgi
 from llmperf_sagemaker.codec import Invocation, Route
@@ -114,7 +109,9 @@ BROKEN = evolve(
 )
 FIRST = ANSWER[: ANSWER.index(b"\n\n") + 2]
 REST = ANSWER.removeprefix(FIRST)
-ERROR = model_stream_error(b'{"Message":"the container died","ErrorCode":"StreamBroken"}')
+ERROR = exception(
+    "ModelStreamError", b'{"Message":"the container died","ErrorCode":"StreamBroken"}'
+)
 
 
 @conformance.recordings(
@@ -163,11 +160,6 @@ def test_silent_truncation_is_seen(body: bytes, *, ended: bool) -> None:
 
     assert reply.ended is ended
     assert reply.error is None
-
-
-def exception(kind: str, payload: bytes) -> bytes:
-    """Return a message of a stream that breaks off."""
-    return frame(string_headers((":exception-type", kind), (":message-type", "exception")), payload)
 
 
 @pytest.mark.parametrize(
