@@ -27,6 +27,9 @@ MOST_REQUEST_BYTES = 6 * 1024 * 1024
 
 # Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/signing-elements.html
 _MOST_SKEW_S = 300
+# `Signature expired: 20261125T120000Z is now earlier than 20261125T121500Z (20261125T122000Z - 5
+# min.)`: AWS's own clock, which the date of a response is as well, unless a proxy has set it.
+_JUDGED_AT = re.compile(r"\((\d{8}T\d{6}Z) [-+] \d+ min\.\)")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9]{0,79}")
 _WORD_BEGINS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MISSING = re.compile(r"(endpoint|inference component|variant)\b.*\bnot found", re.IGNORECASE)
@@ -125,12 +128,17 @@ def _of_model(status: int, said: _Said) -> Failed:
 
 def _of_signature(response: httpx.Response, said: _Said) -> Failed:
     """Return the failure of a signature: a wrong clock is the usual reason, and can be told."""
+    judged_at = _JUDGED_AT.search(said.message)
     try:
-        signed = datetime.strptime(response.request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
-        answered = parsedate_to_datetime(response.headers["date"]).replace(tzinfo=UTC)
+        signed = datetime.fromisoformat(response.request.headers["x-amz-date"])
+        judged = (
+            datetime.fromisoformat(judged_at[1])
+            if judged_at
+            else parsedate_to_datetime(response.headers["date"]).replace(tzinfo=UTC)
+        )
     except (KeyError, ValueError):
         return Failed("bad_signature", said.message)
-    ahead_s = round((signed - answered).total_seconds())
+    ahead_s = round((signed - judged).total_seconds())
     if abs(ahead_s) < _MOST_SKEW_S:
         return Failed("bad_signature", said.message)
     way = "ahead of" if ahead_s > 0 else "behind"

@@ -151,6 +151,21 @@ def test_a_wrong_clock_is_told_with_its_error(date: str, expected: str, code: st
     )
 
 
+def test_a_wrong_clock_is_told_where_a_proxy_sets_the_date() -> None:
+    """AWS says by which clock it judged."""
+    said = (
+        "Signature not yet current: 20261125T120000Z is still later than 20261125T115459Z "
+        "(20261125T114959Z + 5 min.)"
+    )
+    assert refused(403, {"message": said}, "InvalidSignatureException") == Failed(
+        "clock_skew", "this machine's clock is 601 s ahead of AWS's: set it right"
+    )
+    said = said.replace("20261125T114959Z", "20269999T999999Z")
+    assert refused(403, {"message": said}, "InvalidSignatureException") == Failed(
+        "bad_signature", said
+    )
+
+
 @pytest.mark.parametrize("date", ["Wed, 25 Nov 2026 12:01:00 GMT", "yesterday", ""])
 def test_a_wrong_signature_is_not_the_clocks_fault(date: str) -> None:
     """And what AWS quotes of the request is not shown: the session's token is among it."""
