@@ -20,6 +20,8 @@ _Ask: TypeAlias = Callable[..., _Said]
 _ANSWERS = ("InService", "Updating", "SystemUpdating", "RollingBack")
 _MISSING = ("ValidationException", "ResourceNotFound")
 _DENIED = ("AccessDeniedException", "AccessDenied")
+# A header of each of the fake's answers.
+_SIMULATED = "x-llmperf-simulated"
 # Where a container is told which model it serves: TGI and LMI, vLLM, LMI before that.
 _MODEL_NAMES = ("HF_MODEL_ID", "SM_VLLM_MODEL", "OPTION_MODEL_ID")
 
@@ -52,6 +54,8 @@ class Description:
     """The container's image; None if it is not known, or there are several."""
     model: str | None
     """The model that the container was told to serve; None likewise."""
+    simulated: bool = False
+    """It is no SageMaker that says so, but `llmperf_sagemaker.testing.FakeSageMaker`."""
 
 
 def describe(client: _Client, route: Route) -> Description:
@@ -98,6 +102,7 @@ def describe(client: _Client, route: Route) -> Description:
         server=server,
         image=_only(container.get("Image") for container in containers),
         model=_only(_model_in(container) for container in containers),
+        simulated=_SIMULATED in endpoint.get("ResponseMetadata", {}).get("HTTPHeaders", {}),
     )
 
 

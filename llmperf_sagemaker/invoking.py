@@ -57,6 +57,7 @@ def _invoked(account: Account, route: Route, options: Options) -> Endpoint:
         verify=authorities(account, options),
         model=options.model or described.model,
         server=described.server,
+        simulated=described.simulated,
         metrics_path=None,
     )
 

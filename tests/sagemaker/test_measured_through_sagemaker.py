@@ -70,6 +70,8 @@ async def test_the_target_owes_what_every_target_owes() -> None:
     with endpoint_in_service() as fake:
         held, before = fake.holds(), len(fake.calls)
         await conformance.check_target(Endpoint("e"))
+        async with Endpoint("e").open() as endpoint:
+            assert endpoint.simulated  # as every answer of the fake says
         after = [call.operation for call in fake.calls[before:]]
 
         assert fake.holds() == held
