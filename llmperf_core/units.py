@@ -11,6 +11,8 @@ NS_PER_S = 1_000_000_000
 S_PER_H = 3_600
 MIN_PER_H = 60
 BYTES_PER_GB = 1_000_000_000
+MIB = 1 << 20
+"""Bytes of a mebibyte."""
 
 
 def ns_from_s(seconds: float) -> int:

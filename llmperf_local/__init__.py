@@ -1,18 +1,21 @@
 """Targets on this machine: a real LLM, containers, a simulated TGI; and what fits on its GPUs."""
 
-from llmperf_local.container import Container, Engine, ServerSpec
-from llmperf_local.cpu import CpuModel
-from llmperf_local.fit import (
-    INSTANCES,
+from llmperf_core.decide import (
+    LLAMA_2,
     QUANTIZATIONS,
     Demand,
     Fit,
     Gpus,
+    ModelShape,
     Quantization,
+    shape_from_config,
+    shape_of,
     weight_bytes,
     will_it_fit,
 )
-from llmperf_local.model_shape import LLAMA_2, ModelShape, shape_from_config, shape_of
+from llmperf_local.container import Container, Engine, ServerSpec
+from llmperf_local.cpu import CpuModel
+from llmperf_local.instances import INSTANCES
 from llmperf_local.sim import Answers, Hardware, ServerOptions
 from llmperf_local.sim.target import Simulated
 

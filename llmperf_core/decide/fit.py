@@ -6,14 +6,13 @@ from typing import Literal, TypeAlias
 from attrs import field, frozen
 from attrs.validators import and_, gt, le
 
+from llmperf_core.decide.model_shape import ModelShape
 from llmperf_core.errors import UsageError
-from llmperf_core.units import format_number
-from llmperf_local.model_shape import ModelShape
+from llmperf_core.units import MIB, format_number
 
 Answer: TypeAlias = Literal["yes", "tight", "no"]
 """`tight`: it starts, but not all the requests asked for have room at a time, or little is left."""
 
-MIB = 1 << 20
 CONTEXT_BYTES = 1_000 * MIB
 """What a GPU holds beside weights, KV cache and activations: the CUDA context, the kernels, the
 workspaces of cuBLAS and NCCL. An estimate, on the high side: they are 500 to 1,000 MiB."""
@@ -78,18 +77,6 @@ class Gpus:
     """Of each."""
     fraction: float = field(default=MEMORY_FRACTION, validator=and_(gt(0), le(1)))
     """Of the memory, what the server takes."""
-
-
-INSTANCES: Mapping[str, Gpus] = {
-    "ml.g5.2xlarge": Gpus(count=1, memory_bytes=22_888 * MIB),
-    "ml.g5.12xlarge": Gpus(count=4, memory_bytes=22_888 * MIB),
-    "ml.g5.48xlarge": Gpus(count=8, memory_bytes=22_888 * MIB),
-    "ml.p4d.24xlarge": Gpus(count=8, memory_bytes=40_960 * MIB),
-}
-"""The instances of the published study: A10G in the g5, A100 in the p4d.
-
-Source: EC2 DescribeInstanceTypes, GpuInfo.Gpus[].MemoryInfo.SizeInMiB.
-"""
 
 
 @frozen(kw_only=True)

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from llmperf_core.errors import UsageError
-from llmperf_local.fit import (
-    INSTANCES,
+from llmperf_core.decide import (
+    LLAMA_2,
     QUANTIZATIONS,
     Demand,
     Fit,
     Gpus,
+    ModelShape,
     Quantization,
+    shape_from_config,
+    shape_of,
     weight_bytes,
     will_it_fit,
 )
-from llmperf_local.model_shape import LLAMA_2, ModelShape, shape_from_config, shape_of
+from llmperf_core.errors import UsageError
+from llmperf_local import INSTANCES
 
 # The study ran requests of at most 1,024 tokens in and 50 out, 1 to 20 at a time.
 STUDY = Demand(concurrency=1, tokens=2048)
