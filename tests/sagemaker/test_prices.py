@@ -1,7 +1,7 @@
 """Prices: AWS's answers as they are, its traps, and what is said when it does not answer."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -9,8 +9,6 @@ from pathlib import Path
 import boto3
 import msgspec
 import pytest
-from botocore.exceptions import EndpointConnectionError
-from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +16,7 @@ from llmperf_core.bringup import Price
 from llmperf_sagemaker.instances import instance_types
 from llmperf_sagemaker.price_list import Listed, PriceListError, kept_price, listed_price
 from llmperf_sagemaker.prices import Unpriced, find_price, price_of
+from tests.sagemaker.stubbed import StubbedSession
 
 ASKED_AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -60,54 +59,31 @@ def item(
     )
 
 
-class Session:
-    """A session of boto3 whose client is a real one; what it receives is written down."""
-
-    def __init__(self, answer: Callable[[Stubber], None]) -> None:
-        self._answer = answer
-        self.asked: list[Mapping[str, str]] = []
-
-    def client(self, name: str, *, region_name: str, config: object) -> object:
-        """Return the client, stubbed."""
-        client = boto3.client(
-            name,
-            region_name=region_name,
-            config=config,
-            aws_access_key_id="AKIDEXAMPLE",
-            aws_secret_access_key="planted",
-        )
-        self.asked.append({"service": name, "region": region_name})
-        stubber = Stubber(client)
-        self._answer(stubber)
-        stubber.activate()
-        return client
+def question(instance_type: str, region: str) -> dict[str, object]:
+    """Return what GetProducts is asked."""
+    values = {"component": "Hosting", "instanceName": instance_type, "regionCode": region}
+    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": values[name]} for name in values]
+    return {"ServiceCode": "AmazonSageMaker", "Filters": filters}
 
 
-def telling(*items: str) -> Session:
-    """Return a session whose Price List API answers with these items, if it is asked rightly."""
-    request = {
-        "ServiceCode": "AmazonSageMaker",
-        "Filters": [
-            {"Type": "TERM_MATCH", "Field": "component", "Value": "Hosting"},
-            {"Type": "TERM_MATCH", "Field": "instanceName", "Value": "ml.g5.2xlarge"},
-            {"Type": "TERM_MATCH", "Field": "regionCode", "Value": "us-west-2"},
-        ],
-    }
-
-    def answer(stubber: Stubber) -> None:
-        halves = items[:1], items[1:]
-        pages = [{"PriceList": list(halves[0]), "NextToken": "more"}, {"PriceList": [*halves[1]]}]
-        stubber.add_response("get_products", pages[0], request)
-        stubber.add_response("get_products", pages[1], {**request, "NextToken": "more"})
-
-    return Session(answer)
-
-
-def silent() -> Session:
-    """Return a session that may not ask."""
-    return Session(
-        lambda stubber: stubber.add_client_error("get_products", "AccessDeniedException")
+def telling(*items: str) -> StubbedSession:
+    """Return a session whose Price List API answers with these items, in two pages."""
+    asked = question("ml.g5.2xlarge", "us-west-2")
+    first = {"PriceList": list(items[:1]), "NextToken": "more"}
+    return StubbedSession(
+        {
+            "pricing": [
+                ("get_products", asked, first),
+                ("get_products", {**asked, "NextToken": "more"}, {"PriceList": list(items[1:])}),
+            ]
+        }
     )
+
+
+def silent(code: str | None) -> StubbedSession:
+    """Return a session that may not ask, or that reaches nothing."""
+    asked = question("ml.g5.2xlarge", "us-west-2")
+    return StubbedSession({"pricing": [("get_products", asked, code)]})
 
 
 def test_an_asked_price_says_where_it_is_from() -> None:
@@ -121,7 +97,7 @@ def test_an_asked_price_says_where_it_is_from() -> None:
     assert price.as_of == datetime.now(UTC).date().isoformat()
     assert "sku A2B3C4D5E6F7G8H9, published 2026-11-20T18:00:00Z" in price.source
     assert "EBS" not in price.source
-    assert session.asked == [{"service": "pricing", "region": "us-east-1"}]
+    assert session.asked == [("pricing", "us-east-1")]
 
 
 def test_a_price_is_asked_once_a_day(cache: Path) -> None:
@@ -176,7 +152,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
 def test_a_shipped_price_says_that_it_was_not_asked() -> None:
     """It says its day, what it is worth, and why it is not an asked one."""
     not_asked = price_of("ml.g5.12xlarge", "us-west-2")
-    forbidden = price_of("ml.g5.2xlarge", "us-west-2", session=silent())
+    forbidden = price_of("ml.g5.2xlarge", "us-west-2", session=silent("AccessDeniedException"))
     estimate = price_of("ml.p5.48xlarge", "us-east-1")
 
     assert not_asked is not None
@@ -192,11 +168,7 @@ def test_a_shipped_price_says_that_it_was_not_asked() -> None:
 
 def test_where_nothing_is_reached_the_shipped_price_counts() -> None:
     """No network is no error."""
-
-    def offline(stubber: Stubber) -> None:
-        raise EndpointConnectionError(endpoint_url=stubber.client.meta.endpoint_url)
-
-    price = price_of("ml.g5.2xlarge", "us-west-2", session=Session(offline))
+    price = price_of("ml.g5.2xlarge", "us-west-2", session=silent(None))
 
     assert price is not None
     assert "asked in vain: EndpointConnectionError" in price.source
@@ -230,16 +202,15 @@ def test_what_is_not_known_is_not_guessed(instance_type: str, region: str, reaso
 
 def test_a_volume_that_is_paid_beside_is_said() -> None:
     """An instance type that may have no disk of its own costs more than its price."""
-    attributes = item().replace("ml.g5.2xlarge", "ml.m5.2xlarge")
-    session = Session(
-        lambda stubber: stubber.add_response("get_products", {"PriceList": [attributes]})
-    )
+    answer = {"PriceList": [item().replace("ml.g5.2xlarge", "ml.m5.2xlarge")]}
+    asked = question("ml.m5.2xlarge", "eu-west-1")
+    session = StubbedSession({"pricing": [("get_products", asked, answer)]})
 
     price = price_of("ml.m5.2xlarge", "eu-west-1", session=session)
 
     assert price is not None
     assert "without its EBS volume" in price.source
-    assert session.asked == [{"service": "pricing", "region": "eu-central-1"}]
+    assert session.asked == [("pricing", "eu-central-1")]
 
 
 def test_prices_of_something_else_are_no_prices_of_hosting() -> None:
