@@ -40,6 +40,7 @@ from llmperf_core.run.folder import (
     StoredStage,
     json_file,
     read_run,
+    write_file,
 )
 from llmperf_core.run.readings import FILE, telemetry_file
 from llmperf_core.target import Json
@@ -136,6 +137,20 @@ class StageResult:
             telemetry=self.telemetry,
         )
 
+    def with_telemetry(self, later: Telemetry) -> Self:
+        """Return the same measurement, judged with what was learned of it afterwards.
+
+        Args:
+            later: its meters replace those of the same name.
+        """
+        return self.of(
+            self.timelines,
+            self.observation,
+            load=self.load,
+            spec=self.spec,
+            telemetry=(self.telemetry or Telemetry()).and_later(later),
+        )
+
     def __getitem__(self, metric: str) -> MetricSummary:
         return self.summary[metric]
 
@@ -171,6 +186,16 @@ class StageResult:
         if self.telemetry is not None:
             files[FILE] = telemetry_file(self.telemetry)
         folder.finish(self.observation, files)
+
+    def keep_telemetry(self, path: Path) -> None:
+        """Write what was learned afterwards into the stage's folder, and what it makes of it.
+
+        Raises:
+            StoredRunError: it cannot be written.
+        """
+        if self.telemetry is not None:
+            write_file(path / FILE, telemetry_file(self.telemetry))
+            write_file(path / "summary.json", json_file(self.to_dict()))
 
     def __repr__(self) -> str:
         return repr(Run(spec=self.spec, stages=(self,)))

@@ -158,7 +158,8 @@ class Observation:
     ended_at_ns: int
     """When the last request had ended or the drain was given up."""
     started_at: str
-    """Wall-clock time of the run's zero, ISO 8601 in UTC. For people; nothing is computed of it."""
+    """Wall-clock time of the run's zero, ISO 8601 in UTC; empty if it is not known. For people, and
+    to find what another machine recorded meanwhile; no figure of a request is computed of it."""
     client_cpu_ns: int
     """CPU time that the measuring process used from the run's zero to `ended_at_ns`."""
     zero_at_ns: int = 0

@@ -40,6 +40,11 @@ def s_from_ms(milliseconds: float) -> float:
     return milliseconds * NS_PER_MS / NS_PER_S
 
 
+def s_from_us(microseconds: float) -> float:
+    """Return microseconds as seconds."""
+    return microseconds * NS_PER_US / NS_PER_S
+
+
 def us_from_ns(nanoseconds: float) -> float:
     """Return nanoseconds as microseconds."""
     return nanoseconds / NS_PER_US

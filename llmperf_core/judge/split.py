@@ -31,11 +31,16 @@ class Split:
     queue_ns: float | None
     inference_ns: float | None
     """Prefill included."""
+    gateway_ns: float | None = None
+    """What stands before the server and tells its own time; None where nothing does."""
 
     @property
     def network_ns(self) -> float:
-        """Client − server: network, gateway, and what the server does before its clock starts."""
-        return self.client_ns - self.server_ns
+        """Client − gateway − server: the network, and what the clocks of the other two do not see.
+
+        A gateway that does not tell its own time is in it.
+        """
+        return self.client_ns - self.server_ns - (self.gateway_ns or 0)
 
 
 def split(timelines: Iterable[Timeline], window: Window, seen: Watch | None) -> Split | None:
@@ -96,4 +101,12 @@ def _by_counters(seen: Watch) -> Split | None:
         validation_ns=mean("validation_s"),
         queue_ns=mean("queue_s"),
         inference_ns=mean("inference_s"),
+        gateway_ns=_gateway_ns(seen),
     )
+
+
+def _gateway_ns(seen: Watch) -> float | None:
+    gateway = seen.meters.get("gateway")
+    if gateway is None or not gateway.rises.get("requests") or "overhead_s" not in gateway.rises:
+        return None
+    return ns_from_s(gateway.rises["overhead_s"]) / gateway.rises["requests"]

@@ -88,14 +88,29 @@ def _watched(name: str, telemetry: Telemetry, window: Window) -> Watched:
 
 
 def _edges(samples: Sequence[Sample], window: Window) -> tuple[Sample, Sample] | None:
-    """Return the readings nearest to the window's edges; None where they are the same one."""
-    if not samples:
+    """Return the readings nearest to the window's edges; None where there are no two.
+
+    Where one is the nearest to both, the nearer of its neighbours stands for the other edge: a
+    meter that is read less often than the window is long tells of a longer stretch.
+    """
+    if len(samples) < 2:
         return None
     opening, closing = (
-        min(samples, key=lambda sample: abs(sample.at_ns - at_ns))
+        min(range(len(samples)), key=lambda k: abs(samples[k].at_ns - at_ns))
         for at_ns in (window.open_at_ns, window.close_at_ns)
     )
-    return (opening, closing) if opening.at_ns < closing.at_ns else None
+    if opening == closing:
+        later = min(opening, len(samples) - 2)
+        earlier = max(later - 1, 0)
+        opening = min((earlier, later), key=lambda k: _distance_ns(samples[k : k + 2], window))
+        closing = opening + 1
+    first, last = samples[opening], samples[closing]
+    return (first, last) if first.at_ns < last.at_ns else None
+
+
+def _distance_ns(pair: Sequence[Sample], window: Window) -> int:
+    """Return how far two readings are from the window's edges."""
+    return abs(pair[0].at_ns - window.open_at_ns) + abs(pair[1].at_ns - window.close_at_ns)
 
 
 def _levels(inside: Sequence[Sample]) -> Mapping[str, Level]:

@@ -104,7 +104,7 @@ class RunFolder:
         except OSError as error:
             raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
         stored = asdict(evolve(spec, settings=evolve(spec.settings, folder=None)))
-        _write(path / "run.json", json_file({"schema": SCHEMA, **stored}))
+        write_file(path / "run.json", json_file({"schema": SCHEMA, **stored}))
         self._stages = 0
 
     def new_stage(self, load: LoadProfile) -> "StageFolder":
@@ -128,7 +128,7 @@ class StageFolder:
         except OSError as error:
             raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
         self._load = record_of(load)
-        _write(path / "stage.json", json_file({"load": self._load, "observation": None}))
+        write_file(path / "stage.json", json_file({"load": self._load, "observation": None}))
 
     def journal(self) -> Journal:
         """Open the journal, to be written while the stage goes on."""
@@ -142,9 +142,9 @@ class StageFolder:
             files: what was made of the measurement, by file name.
         """
         stage = {"load": self._load, "observation": asdict(observation)}
-        _write(self.path / "stage.json", json_file(stage))
+        write_file(self.path / "stage.json", json_file(stage))
         for name, content in files.items():
-            _write(self.path / name, content)
+            write_file(self.path / name, content)
 
 
 def read_run(path: Path) -> tuple[RunSpec, list[StoredStage]]:
@@ -162,12 +162,12 @@ def read_run(path: Path) -> tuple[RunSpec, list[StoredStage]]:
         spec = RunSpec(**msgspec.structs.asdict(msgspec.convert(stored, _StoredRun)))
     except msgspec.ValidationError as error:
         raise StoredRunError(path / "run.json", f"is damaged: {error}") from error
-    return spec, [_read_stage(stage, spec) for stage in _stage_folders(path / "stages")]
+    return spec, [_read_stage(stage, spec) for stage in stage_folders(path)]
 
 
-def _stage_folders(path: Path) -> list[Path]:
-    """Return the folders of the stages that a crash left something of, in the order of running."""
-    begun = [stage for name in _MEASUREMENT for stage in path.glob(f"*/{name}")]
+def stage_folders(path: Path) -> list[Path]:
+    """Return a run's folders of stages, those too that a crash cut off, in the order of running."""
+    begun = [stage for name in _MEASUREMENT for stage in path.glob(f"stages/*/{name}")]
     # By length first: the hundredth comes after the eleventh.
     return sorted(
         {file.parent for file in begun},
@@ -241,7 +241,7 @@ def _read(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

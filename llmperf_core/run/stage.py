@@ -58,8 +58,9 @@ async def measure(
         What the harness saw of itself, the window that counts among it.
     """
     cpu_ns = time.process_time_ns()
-    started_at = datetime.now(UTC).isoformat()
     async with _client(job, clock) as (client, wire):
+        # Beside the zero: what a server's log stamped is held against the timelines by it.
+        started_at = datetime.now(UTC).isoformat()
         stage = _Stage(job, client, listener)
         await stage.run(stop)
         ended_at_ns = clock() - client.zero_ns

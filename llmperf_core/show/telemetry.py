@@ -6,7 +6,7 @@ from attrs import asdict
 
 from llmperf_core.judge import Level, Split, Watch, Watched
 from llmperf_core.target import Json
-from llmperf_core.units import format_duration, format_number, ms_from_ns, s_from_ns
+from llmperf_core.units import format_duration, format_number, ms_from_ns, ns_from_s, s_from_ns
 
 _LEVELS: Mapping[str, Callable[[float], str]] = {
     "queued": lambda value: f"{format_number(value)} queued",
@@ -14,6 +14,8 @@ _LEVELS: Mapping[str, Callable[[float], str]] = {
     "kv_use": lambda value: f"KV cache {_percent(value)}",
     "busy": lambda value: f"{_percent(value)} busy",
     "memory_bytes": lambda value: f"{format_number(value / 1e9)} GB",
+    "memory_use": lambda value: f"{_percent(value)} of memory",
+    "cpu_cores": lambda value: f"{format_number(value)} cores busy",
     "power_w": lambda value: f"{format_number(value)} W",
     "temperature_c": lambda value: f"{format_number(value)} °C",
     "sm_clock_mhz": lambda value: f"{format_number(value)} MHz",
@@ -48,14 +50,36 @@ def _said(watched: Watched) -> Iterator[str]:
         yield f"{format_number(rises['cpu_s'] / s_from_ns(stretch.duration_ns))} cores busy"
     if rises.get("looked_up_tokens"):
         yield f"prefix cache hits {_percent(rises['cached_tokens'] / rises['looked_up_tokens'])}"
+    yield from _gateway_said(rises)
     if watched.failures:
         yield f"{watched.failures} readings failed"
 
 
+def _gateway_said(rises: Mapping[str, float]) -> Iterator[str]:
+    """Say the mean times that a gateway tells, and the errors."""
+    for word, count, name in (
+        ("overhead_s", "requests", "own time"),
+        ("model_s", "requests", "model"),
+        ("first_chunk_s", "first_chunks", "first chunk"),
+    ):
+        if word in rises and rises.get(count):
+            yield f"{name} {format_duration(ns_from_s(rises[word]) / rises[count])}"
+    for word, name in (("errors_4xx", "4xx"), ("errors_5xx", "5xx")):
+        if rises.get(word):
+            yield f"{rises[word]:,.0f} answered {name}"
+
+
 def _split_line(split: Split) -> str:
-    parts = [("network and gateway", split.network_ns), *_server_parts(split)]
+    parts = [*_ways(split), *_server_parts(split)]
     said = " + ".join(f"{name} {format_duration(value_ns)}" for name, value_ns in parts)
     return f"time of a request (mean, by the server's {split.told_by}): {said}"
+
+
+def _ways(split: Split) -> list[tuple[str, float]]:
+    """Return what it took to come to the server and back."""
+    if split.gateway_ns is None:
+        return [("network and gateway", split.network_ns)]
+    return [("network", split.network_ns), ("gateway", split.gateway_ns)]
 
 
 def _server_parts(split: Split) -> list[tuple[str, float]]:
@@ -115,6 +139,7 @@ def split_document(split: Split | None) -> dict[str, Json] | None:
     parts = {
         "client": split.client_ns,
         "network": split.network_ns,
+        "gateway": split.gateway_ns,
         "server": split.server_ns,
         "validation": split.validation_ns,
         "queue": split.queue_ns,

@@ -83,3 +83,26 @@ def test_counters_of_others_or_of_failures_tell_nothing() -> None:
 
     for seen in (others, failures, silent, unread, no_server):
         assert split(requests(), WINDOW, seen) is None
+
+
+def test_a_gateway_that_tells_its_own_time_is_no_part_of_the_network() -> None:
+    """Of half a second, 480 ms are the server's, 8 ms the gateway's, and 12 ms the network's."""
+    sums = [{"requests": 10.0 * k, "overhead_s": 0.08 * k} for k in range(14)]
+    both = telemetry(counters()).and_later(telemetry(sums, meter="gateway"))
+    found = split(requests(), WINDOW, watch(both, requests(), WINDOW))
+
+    assert found is not None
+    assert round(found.gateway_ns or 0) == 8 * NS_PER_MS
+    assert round(found.network_ns) == 12 * NS_PER_MS
+
+
+def test_a_gateway_without_requests_or_times_tells_nothing() -> None:
+    """It is in the network's part then."""
+    for silent in ({"requests": 0.0, "overhead_s": 0.0}, {"requests": 5.0}):
+        sums = [{word: k * n for word, n in silent.items()} for k in range(14)]
+        both = telemetry(counters()).and_later(telemetry(sums, meter="gateway"))
+        found = split(requests(), WINDOW, watch(both, requests(), WINDOW))
+
+        assert found is not None
+        assert found.gateway_ns is None
+        assert round(found.network_ns) == 20 * NS_PER_MS

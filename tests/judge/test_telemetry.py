@@ -4,7 +4,7 @@ import pytest
 
 from llmperf_core.judge import watch
 from llmperf_core.judge.crosscheck import CrossCheck
-from llmperf_core.telemetry import Telemetry
+from llmperf_core.telemetry import Sample, Telemetry
 from llmperf_core.units import NS_PER_S
 from tests.judge.watched import WINDOW, counted, failed, reasons, requests, telemetry
 
@@ -59,6 +59,23 @@ def test_without_two_readings_nothing_rose(readings: int) -> None:
     assert found["server"].stretch is None
     assert found["server"].rises == {}
     assert found.crosscheck is None
+
+
+@pytest.mark.parametrize("at_s", [(-10, 50), (-100, -40, 20), (3, 4), (-60, 9), (9, 60)])
+def test_a_meter_that_is_seldom_read_tells_of_the_stretch_around_the_window(
+    at_s: tuple[int, ...],
+) -> None:
+    """Where one reading is the nearest to both edges, another beside it is taken, too."""
+    samples = [
+        Sample(at_ns=at * NS_PER_S, meter="gateway", values={"requests": float(at)}) for at in at_s
+    ]
+    seen = watch(Telemetry(meters={"gateway": "g"}, samples=tuple(samples)), requests(), WINDOW)
+
+    stretch = seen["gateway"].stretch
+    assert stretch is not None
+    assert stretch.open_at_ns == at_s[-2] * NS_PER_S
+    assert stretch.close_at_ns == at_s[-1] * NS_PER_S
+    assert seen["gateway"].rises == {"requests": at_s[-1] - at_s[-2]}
 
 
 @pytest.mark.parametrize("word", ["ended_tokens", "output_tokens"])
@@ -181,3 +198,21 @@ def test_energy_of_several_gpus_adds_up() -> None:
 def test_energy_is_not_known_without_power_time_or_tokens(found: Telemetry, count: int) -> None:
     """Nothing is divided by nothing."""
     assert watch(found, requests(count), WINDOW).joules_per_token is None
+
+
+def test_what_was_learned_later_replaces_meters_of_the_same_name() -> None:
+    """The others stay, and all readings stand in the order of time."""
+    first = Telemetry(
+        meters={"gpu0": "A10G", "server": "a page"},
+        samples=(
+            Sample(at_ns=1, meter="server", values={"queued": 1.0}),
+            Sample(at_ns=3, meter="gpu0", values={"busy": 1.0}),
+        ),
+        failures={"server": 2, "gpu0": 1},
+    )
+    log = Sample(at_ns=2, meter="server", values={"requests": 1.0})
+    both = first.and_later(Telemetry(meters={"server": "a log"}, samples=(log,)))
+
+    assert both.meters == {"gpu0": "A10G", "server": "a log"}
+    assert both.samples == (log, first.samples[1])
+    assert both.failures == {"gpu0": 1}

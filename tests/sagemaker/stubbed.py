@@ -9,8 +9,10 @@ from botocore.stub import Stubber
 
 Said: TypeAlias = Mapping[str, Any] | str | None
 """An answer; the code of an error; or None where nothing answers."""
-Call: TypeAlias = tuple[str, Mapping[str, Any], Said]
+Call: TypeAlias = tuple[str, Mapping[str, Any] | None, Said]
 """An operation, what it must be asked, and what it says."""
+ANYTHING = None
+"""In place of what an operation must be asked."""
 
 
 class StubbedSession:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from llmperf_core.judge import Split, split, watch
 from llmperf_core.show import RunView, StageView, render, run_html, stage_document
-from llmperf_core.show.telemetry import watch_lines
+from llmperf_core.show.telemetry import split_document, watch_lines
 from llmperf_core.telemetry import Telemetry
 from llmperf_core.units import NS_PER_MS
 from tests.judge.test_split import HEADERS
@@ -132,3 +132,37 @@ def test_terminal_and_notebook_show_the_lines(stage: Callable[..., StageView]) -
 def test_a_split_knows_its_own_difference() -> None:
     """Client − server, whatever the parts are."""
     assert by_headers().network_ns == 20 * NS_PER_MS
+
+
+def test_a_gateway_is_told_apart_from_the_network() -> None:
+    """What SageMaker and its machine tell is said in a line each, and as JSON."""
+    gateway = telemetry(
+        [
+            {
+                "requests": 10.0 * k,
+                "overhead_s": 0.08 * k,
+                "model_s": 4.8 * k,
+                "first_chunks": 0.0,
+                "first_chunk_s": 0.0,
+                "errors_5xx": 1.0 * k,
+            }
+            for k in range(14)
+        ],
+        meter="gateway",
+    )
+    machine = telemetry([{"memory_use": 0.5, "cpu_cores": 2.0}] * 14, meter="host")
+    server = telemetry([{"requests": 10.0 * k, "total_s": 4.8 * k} for k in range(14)])
+    seen = watch(server.and_later(gateway).and_later(machine), requests(), WINDOW)
+    found = split(requests(), WINDOW, seen)
+
+    assert watch_lines(seen, found)[1:] == [
+        "gateway (a server): own time 8.00 ms, model 480 ms, 10 answered 5xx",
+        "host (a server): 50.0 % of memory, 2.00 cores busy",
+        (
+            "time of a request (mean, by the server's counters): network 12.0 ms + gateway "
+            "8.00 ms + server 480 ms"
+        ),
+    ]
+    parts = split_document(found)
+    assert parts is not None
+    assert parts["gateway"] == 8.0
