@@ -16,6 +16,8 @@ from llmperf_core.units import s_from_us
 if TYPE_CHECKING:
     import boto3
 
+    from llmperf_sagemaker.account import Account
+
 MINUTE = timedelta(minutes=1)
 _INVOCATION, _INSTANCE = "AWS/SageMaker", "/aws/sagemaker/Endpoints"
 
@@ -74,7 +76,12 @@ def whole_minutes(open_at: datetime, close_at: datetime) -> tuple[datetime, date
 
 
 def published(
-    account: "boto3.Session", *, endpoint: str, variant: str, open_at: datetime, close_at: datetime
+    account: "Account | boto3.Session",
+    *,
+    endpoint: str,
+    variant: str,
+    open_at: datetime,
+    close_at: datetime,
 ) -> Sequence[Minute]:
     """Return what is published of the minutes that an interval touches, so far. Blocks.
 

@@ -9,6 +9,8 @@ from llmperf_core.units import NS_PER_MS, ns_from_s, s_from_ms
 if TYPE_CHECKING:
     import boto3
 
+    from llmperf_sagemaker.account import Account
+
 
 def log_group_of(endpoint: str, component: str | None = None) -> str:
     """Return the name of the log group of an endpoint, or of an inference component on it."""
@@ -18,7 +20,12 @@ def log_group_of(endpoint: str, component: str | None = None) -> str:
 
 
 def log_lines(
-    account: "boto3.Session", group: str, *, variant: str, open_at: datetime, close_at: datetime
+    account: "Account | boto3.Session",
+    group: str,
+    *,
+    variant: str,
+    open_at: datetime,
+    close_at: datetime,
 ) -> Iterator[tuple[datetime, str]]:
     """Yield each line of an interval and when it was taken in. Blocks.
 

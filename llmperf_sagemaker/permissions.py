@@ -9,6 +9,8 @@ from llmperf_core.bringup import Finding
 if TYPE_CHECKING:
     import boto3
 
+    from llmperf_sagemaker.account import Account
+
 DEPLOYING = (
     "sagemaker:CreateModel",
     "sagemaker:CreateEndpointConfig",
@@ -26,7 +28,7 @@ DEPLOYING = (
 
 
 def permission_findings(
-    account: "boto3.Session", *, actions: Sequence[str] = DEPLOYING
+    account: "Account | boto3.Session", *, actions: Sequence[str] = DEPLOYING
 ) -> Sequence[Finding]:
     """Return what the credentials lack; nothing if they can do it all, as far as is known. Blocks.
 

@@ -10,6 +10,8 @@ from llmperf_core.bringup import Finding
 if TYPE_CHECKING:
     import boto3
 
+    from llmperf_sagemaker.account import Account
+
 _GONE = ("Deleting", "Failed")
 """States of endpoints that hold no instance any more."""
 
@@ -25,7 +27,7 @@ class Quota:
     region: str
 
 
-def quota_of(instance_type: str, account: "boto3.Session") -> Quota | None:
+def quota_of(instance_type: str, account: "Account | boto3.Session") -> Quota | None:
     """Return the account's own quota of a type, else AWS's default; None if there is none. Blocks.
 
     Raises:
@@ -48,7 +50,7 @@ def quota_of(instance_type: str, account: "boto3.Session") -> Quota | None:
     return None
 
 
-def instances_in_use(instance_type: str, account: "boto3.Session") -> int:
+def instances_in_use(instance_type: str, account: "Account | boto3.Session") -> int:
     """Return how many instances of a type the region's endpoints have or are getting. Blocks.
 
     Raises:
@@ -92,7 +94,7 @@ def _instances(variant: Mapping[str, Any]) -> int:
 
 
 def quota_findings(
-    instance_type: str, *, account: "boto3.Session", instances: int = 1
+    instance_type: str, *, account: "Account | boto3.Session", instances: int = 1
 ) -> Sequence[Finding]:
     """Return what the quota has against so many more instances; nothing if it allows them. Blocks.
 

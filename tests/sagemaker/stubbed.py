@@ -25,7 +25,7 @@ class StubbedSession:
         self._calls, self.region_name = calls, region
         self.asked: list[tuple[str, str]] = []
 
-    def client(self, service: str, *, region_name: str | None = None, config: object = None) -> Any:  # noqa: ANN401 -- boto3 has no types
+    def client(self, service: str, *, region_name: str | None = None, config: object = None) -> Any:
         """Return a client of a service."""
         region = region_name or self.region_name
         self.asked.append((service, region))

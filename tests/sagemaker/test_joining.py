@@ -14,16 +14,17 @@ from attrs import evolve
 from moto import mock_aws
 
 from llmperf_core import Run, StageResult, load_run
+from llmperf_core.errors import UsageError
 from llmperf_core.load import Concurrency
 from llmperf_core.run.folder import RunSpec
 from llmperf_core.timeline import Timeline, Window
 from llmperf_core.units import NS_PER_MS, NS_PER_S
-from llmperf_sagemaker import server_side as module
+from llmperf_sagemaker import joining as module
 from llmperf_sagemaker.cloudwatch import Minute, whole_minutes
 from llmperf_sagemaker.container_log import Success
+from llmperf_sagemaker.joining import Served, server_side
 from llmperf_sagemaker.log_lines import log_group_of, log_lines
 from llmperf_sagemaker.recorded import RunClock, gateway_samples, machine_samples, server_samples
-from llmperf_sagemaker.server_side import Served, server_side
 from tests.judge.watched import OBSERVATION, WINDOW, requests
 from tests.sagemaker.stubbed import ANYTHING, Call, Said, StubbedSession
 from tests.sagemaker.tgi_log import json_line, text_line
@@ -201,13 +202,34 @@ async def test_a_folder_keeps_what_was_recorded(account: boto3.Session, tmp_path
     assert '"told_by": "counters"' in summary.read_text()
 
 
+async def test_a_run_says_itself_what_it_was_of(account: boto3.Session) -> None:
+    """Its folder is enough; the account is the user's, in the region of the run."""
+    publish_all(account)
+    server = {
+        "engine": "SageMaker",
+        "endpoint": ENDPOINT,
+        "variant": "AllTraffic",
+        "instance_type": "ml.g5.12xlarge",
+        "region": "us-west-2",
+    }
+    run = measured()
+    known = evolve(run, spec=evolve(run.spec, endpoint={"server": server}))
+
+    assert Served.of(known) == SERVED
+    assert "gpus (GPUs, by CloudWatch): 95.0 % busy" in repr(await server_side(known))
+    with pytest.raises(UsageError, match="does not say which endpoint of SageMaker"):
+        await server_side(run)
+    with pytest.raises(UsageError, match="does not say which endpoint of SageMaker"):
+        await server_side(evolve(known, spec=evolve(run.spec, endpoint={"server": {}})))
+
+
 class Late:
     """An account whose metrics are published when they are asked for a second time."""
 
     def __init__(self, account: boto3.Session) -> None:
         self._account, self.asked = account, 0
 
-    def client(self, service: str) -> Any:  # noqa: ANN401 -- boto3 has no types
+    def client(self, service: str) -> Any:
         """Return a client of a service."""
         if service == "cloudwatch":
             self.asked += 1
@@ -233,7 +255,7 @@ async def test_the_waiting_has_an_end_and_what_is_missing_is_said(account: boto3
     """Of a stage that ended an hour ago, nothing more is waited for."""
     publish(account, "Invocations", [1.0] * 7)
 
-    run = await server_side(measured(), endpoint=ENDPOINT, account=account)
+    run = await server_side(measured(), endpoint=Served(endpoint=ENDPOINT), account=account)
 
     assert "by CloudWatch; it counted 7 of our 130 answers): no readings" in repr(run)
     assert "gpus (GPUs, by CloudWatch; how many is not known, name the instance" in repr(run)

@@ -4,18 +4,18 @@ It comes minutes later, so it is asked when the run is over. It becomes telemetr
 `server` from the log of TGI's containers; `gateway`, `gpus` and `host` from CloudWatch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
 from anyio import to_thread
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 from attrs.validators import min_len
 
-from llmperf_core.errors import DecodeError
+from llmperf_core.errors import DecodeError, UsageError
 from llmperf_core.results import Run, StageResult, load_run
 from llmperf_core.run.folder import stage_folders
 from llmperf_core.telemetry import Telemetry
@@ -28,6 +28,8 @@ from llmperf_sagemaker.recorded import RunClock, gateway_samples, machine_sample
 
 if TYPE_CHECKING:
     import boto3
+
+    from llmperf_sagemaker.account import Account
 
 T = TypeVar("T")
 
@@ -51,12 +53,29 @@ class Served:
     instance_type: str | None = None
     """By which its GPUs are known: CloudWatch adds up how busy they are."""
 
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return the endpoint that a run says it was of.
+
+        Raises:
+            UsageError: it does not say so.
+        """
+        server = run.spec.endpoint.get("server")
+        said = server if isinstance(server, Mapping) else {}
+        if said.get("engine") != "SageMaker":
+            raise UsageError(
+                f"{run.spec.target} does not say which endpoint of SageMaker it was; name it: "
+                "endpoint=Served(endpoint=…)"
+            )
+        names = [attribute.name for attribute in fields(cls)]
+        return cls(**{name: str(said[name]) for name in names if name in said})
+
 
 async def server_side(
     run: Run | Path | str,
     *,
-    endpoint: Served | str,
-    account: "boto3.Session",
+    endpoint: Served | None = None,
+    account: "Account | boto3.Session | None" = None,
     wait_s: float = 300.0,
 ) -> Run:
     """Return a run with what AWS recorded of its stages, judged anew.
@@ -65,23 +84,34 @@ async def server_side(
 
     Args:
         run: a run; or its folder, in which it is then kept, too.
-        endpoint: what it was of.
-        account: the `Account`, or a session of boto3, whose region the endpoint is in.
+        endpoint: what it was of; None takes what the run says.
+        account: the `Account`, or a session of boto3, whose region it was in; None likewise.
         wait_s: how long after a stage's end what is missing is waited for.
 
     Raises:
         StoredRunError: the folder cannot be read or written.
+        UsageError: the run does not say what it was of.
     """
-    served = Served(endpoint=endpoint) if isinstance(endpoint, str) else endpoint
     known = run if isinstance(run, Run) else load_run(run)
+    served = endpoint or Served.of(known)
+    asked = account or _account_of(known)
     stages = [
-        await _Asking(stage, served, account).joined(wait_s) if _has_time_of_day(stage) else stage
+        await _Asking(stage, served, asked).joined(wait_s) if _has_time_of_day(stage) else stage
         for stage in known.stages
     ]
     if not isinstance(run, Run):
         for folder, stage in zip(stage_folders(Path(run)), stages, strict=True):
             stage.keep_telemetry(folder)
     return evolve(known, stages=tuple(stages))
+
+
+def _account_of(run: Run) -> "Account":
+    """Return the user's account in the region that a run was in."""
+    from llmperf_sagemaker.account import Account
+
+    server = run.spec.endpoint.get("server")
+    region = server.get("region") if isinstance(server, Mapping) else None
+    return Account(region=None if region is None else str(region))
 
 
 def _has_time_of_day(stage: StageResult) -> bool:
@@ -92,7 +122,9 @@ def _has_time_of_day(stage: StageResult) -> bool:
 class _Asking:
     """One stage, about which AWS is asked."""
 
-    def __init__(self, stage: StageResult, served: Served, account: "boto3.Session") -> None:
+    def __init__(
+        self, stage: StageResult, served: Served, account: "Account | boto3.Session"
+    ) -> None:
         self._stage, self._served, self._account = stage, served, account
         self._clock = RunClock(datetime.fromisoformat(stage.observation.started_at))
         self._window = stage.summary.window
