@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import takewhile
 
 import numpy as np
@@ -323,3 +324,17 @@ def test_every_request_that_started_has_one_timeline(
     assert len(measured.inside) <= (requests or len(measured.inside))
     window = measured.observation.window
     assert 0 <= window.open_at_ns <= window.close_at_ns <= 7.5 * NS_PER_S
+
+
+def test_the_time_of_day_is_taken_beside_the_zero() -> None:
+    """What another machine recorded meanwhile is found by it: it is the first thing after it."""
+    read_at: list[datetime] = []
+
+    def clock() -> int:
+        read_at.append(datetime.now(UTC))
+        return now_ns()
+
+    observation = run_stage(Concurrency(1), clock=clock).observation
+
+    zero_at, then_at = read_at[:2]
+    assert zero_at <= datetime.fromisoformat(observation.started_at) <= then_at

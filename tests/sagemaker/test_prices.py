@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmperf_core.bringup import Price
+from llmperf_core.units import MIB
+from llmperf_local import INSTANCES
 from llmperf_sagemaker.instances import instance_types
 from llmperf_sagemaker.price_list import Listed, PriceListError, kept_price, listed_price
 from llmperf_sagemaker.prices import Unpriced, find_price, price_of
@@ -283,18 +285,14 @@ def test_each_shipped_price_is_of_a_known_type() -> None:
     assert sorted(in_file) == sorted(shipped())
 
 
-def test_the_published_study_had_these_instances() -> None:
-    """GPUs and their memory are those of EC2: A10G in the g5, A100 in the p4d."""
+def test_the_instances_of_the_published_study_are_the_same_everywhere() -> None:
+    """The simulator's have the GPUs and the memory that the catalogue has."""
     known = instance_types()
 
-    assert [known[f"ml.{name}"].gpus for name in ("g5.2xlarge", "g5.12xlarge", "g5.48xlarge")] == [
-        1,
-        4,
-        8,
-    ]
-    assert known["ml.g5.2xlarge"].gpu_mib == 22888
+    for name, gpus in INSTANCES.items():
+        assert (known[name].gpus, known[name].gpu_mib * MIB) == (gpus.count, gpus.memory_bytes)
+    assert known["ml.g5.2xlarge"].gpu == "NVIDIA A10G"
     assert known["ml.p4d.24xlarge"].gpu == "NVIDIA A100"
-    assert known["ml.p4d.24xlarge"].gpus * known["ml.p4d.24xlarge"].gpu_mib == 8 * 40960
 
 
 def test_the_instance_types_are_those_that_sagemaker_takes() -> None:
@@ -304,3 +302,13 @@ def test_the_instance_types_are_those_that_sagemaker_takes() -> None:
     )
 
     assert set(instance_types()) <= set(shape.enum)
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize("instance_type", ["ml.g5.2xlarge", "ml.p4d.24xlarge"])
+def test_aws_tells_a_price(instance_type: str) -> None:
+    """The real Price List API answers with one price of hosting. Asking costs nothing."""
+    price = price_of(instance_type, "us-west-2", session=boto3.Session())
+
+    assert price is not None
+    assert price.source.startswith("AWS Price List API, hosting, sku ")
