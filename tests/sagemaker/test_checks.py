@@ -185,10 +185,14 @@ def test_what_may_not_be_asked_is_a_warning() -> None:
         }
     )
     offline = StubbedSession({"service-quotas": [("list_service_quotas", ASKED, None)]})
+    listed, (describe, _) = endpoint("other", {"a": (G5, 1, 1)})
+    closed = running((listed, [(*describe[:2], "AccessDeniedException")]))
+    most = StubbedSession({"service-quotas": applied(quota(2)), "sagemaker": closed})
 
-    found = [quota_findings(G5, account=session)[0] for session in (forbidden, half, offline)]
+    found = [quota_findings(G5, account=session)[0] for session in (forbidden, half, offline, most)]
 
-    assert [finding.refused for finding in found] == [False, False, False]
+    assert not any(finding.refused for finding in found)
+    assert found[3].detail == found[1].detail
     assert "the quota of ml.g5.12xlarge could not be asked: AccessDenied" in found[0].detail
     assert "endpoint usage' of 2 is in use could not be asked: AccessDenied" in found[1].detail
     assert "could not be asked: EndpointConnectionError" in found[2].detail

@@ -151,6 +151,18 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
     assert price.usd_per_h == 2.5
 
 
+def test_a_price_that_cannot_be_put_in_its_place_leaves_nothing_behind(cache: Path) -> None:
+    """The price is the asked one, and no half of a file stays."""
+    in_the_way = cache / "us-west-2" / "ml.g5.2xlarge.json"
+    in_the_way.mkdir(parents=True)
+
+    price = price_of("ml.g5.2xlarge", "us-west-2", session=telling(item("2.5")))
+
+    assert price is not None
+    assert price.usd_per_h == 2.5
+    assert list((cache / "us-west-2").iterdir()) == [in_the_way]
+
+
 def test_a_shipped_price_says_that_it_was_not_asked() -> None:
     """It says its day, what it is worth, and why it is not an asked one."""
     not_asked = price_of("ml.g5.12xlarge", "us-west-2")
