@@ -119,7 +119,8 @@ def test_the_clock_goes_at_its_speed() -> None:
         deploy(client)
         wait(client, "endpoint_in_service")
 
-        assert fake.usd >= 7.09
+        # A timer may wake some microseconds early, which are seconds of this clock.
+        assert fake.usd > 0.99 * 7.09
 
     with pytest.raises(ValueError, match="speed"):
         FakeSageMaker(speed=0)
