@@ -351,12 +351,31 @@ class Leftover:
     """Removes it. Raises a TargetError if it cannot; what is gone already is no error."""
 
 
+@frozen(kw_only=True)
+class Reap:
+    """Where to look for what is left, and what of it to take."""
+
+    expired_only: bool = False
+    """Leave what has not expired, even if its process has ended."""
+    noted_only: bool = False
+    """Go by what this machine has noted, and search nowhere else."""
+    regions: tuple[str, ...] = ()
+    """Where a cloud is searched; none means where something was noted."""
+
+
+EVERYTHING_LEFT = Reap()
+"""All that can be found, without a search of clouds where nothing was noted."""
+
+
 @runtime_checkable
 class CanReap(Protocol):
     """A backend that can find what a killed process of ours has left running."""
 
-    def leftovers(self) -> Sequence[Leftover]:
+    def leftovers(self, which: Reap = EVERYTHING_LEFT) -> Sequence[Leftover]:
         """Return what has expired, and what belongs to a process that has ended.
+
+        Args:
+            which: where to look, and what to take.
 
         Raises:
             TargetError: there may be something where we cannot look.

@@ -10,14 +10,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from attrs import evolve, frozen
 
 from llmperf_core.errors import LLMPerfError, TargetUrlError
-from llmperf_core.target import Leftover, Options, Target
+from llmperf_core.lease import now
+from llmperf_core.serving import ServerSpec
+from llmperf_core.target import EVERYTHING_LEFT, Leftover, Options, Reap, Target
 from llmperf_local.container import leftovers
 from llmperf_local.container.daemon import connect, engine_url, explained
 from llmperf_local.container.engines import ENGINES
 from llmperf_local.container.holding import remove
-from llmperf_local.container.leftovers import LABEL, Lease
+from llmperf_local.container.leftovers import LABEL, NOTES, Lease
 from llmperf_local.container.running import RunningContainer
-from llmperf_local.container.server import ServerSpec
 from llmperf_local.container.target import Container
 
 Kinds: TypeAlias = Mapping[str, Callable[[str], object]]
@@ -76,32 +77,33 @@ class DockerBackend:
             said = error.args[0] if error.args else error
             raise TargetUrlError(url, f"{said}; {_POSSIBLE}") from error
 
-    def leftovers(self) -> Sequence[Leftover]:
+    def leftovers(self, which: Reap = EVERYTHING_LEFT) -> Sequence[Leftover]:
         """Return the containers of ours that expired, or whose process has ended.
 
         Raises:
             TargetError: a note says that there may be some at an engine that does not answer.
         """
         noted = list(leftovers.notes())
+        here = [] if which.noted_only else [engine_url()]
         found: list[Leftover] = []
-        for engine in dict.fromkeys([engine_url(), *(lease.engine for _, lease in noted)]):
+        for engine in dict.fromkeys([*here, *(lease.engine for _, lease in noted)]):
             of_engine = [note for note in noted if note[1].engine == engine]
-            found += _left_at(engine, of_engine)
+            found += _left_at(engine, of_engine, which)
         return found
 
 
-def _left_at(engine: str, noted: Sequence[tuple[Path, Lease]]) -> Iterator[Leftover]:
+def _left_at(engine: str, noted: Sequence[tuple[Path, Lease]], which: Reap) -> Iterator[Leftover]:
     """Yield what is left at one Docker engine, and forget the notes of what is gone."""
     try:
         containers = _ours(engine) if noted or find_spec("docker") else []
     except LLMPerfError:
         # Where nobody was nothing is left, nor where all has expired and the engine is gone.
-        if any(lease.expires > leftovers.now() for _, lease in noted):
+        if any(lease.expires > now() for _, lease in noted):
             raise
         containers = []
     for container in containers:
-        lease = Lease.of(engine, container["Labels"])
-        if why := lease.why_over:
+        lease = Lease.told(engine, container["Labels"])
+        if why := lease.why_expired if which.expired_only else lease.why_over:
             yield Leftover(
                 what=f"container {lease.name} ({container['State']}, {container['Image']})",
                 why=why,
@@ -129,7 +131,7 @@ def _remove(lease: Lease) -> None:
         remove(client, lease.name)
     finally:
         client.close()
-    (leftovers.notes_folder() / f"{lease.run}.json").unlink(missing_ok=True)
+    NOTES.forget(lease.run)
 
 
 def _named(url: str, options: Options) -> Container | RunningContainer:

@@ -12,11 +12,11 @@ import httpx
 from attrs import define, field, frozen
 
 from llmperf_core.errors import StartError
+from llmperf_core.signs import failure_in, phase_of, plain
 from llmperf_local.container.daemon import DockerError, published
 from llmperf_local.container.engines import PULLING, STARTING, Engine
 from llmperf_local.container.holding import Held
 from llmperf_local.container.pulling import pull
-from llmperf_local.container.signs import failure_in, phase_of, plain
 from llmperf_local.container.wanted import Wanted
 
 Report = Callable[[str], None]

@@ -8,11 +8,55 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llmperf_core.errors import MissingExtraError, TargetError, UnreachableError
-from llmperf_local.container.signs import DOCKER_FAILURES, failure_in
+from llmperf_core.signs import Failure, failure_in
 
 if TYPE_CHECKING:
     from docker import APIClient
 
+_FAILURES = (
+    Failure(
+        r"could not select device driver|nvidia-container-cli|unknown or invalid runtime name",
+        "this Docker engine has no GPU driver",
+        "install the NVIDIA Container Toolkit, or ask for gpus=none",
+    ),
+    Failure(
+        r"port is already allocated|address already in use|port is not available",
+        "the port is taken on the host",
+        "leave the port out to take a free one",
+    ),
+    Failure(
+        r"no space left on device",
+        "the disk of the Docker engine is full",
+        "free some space: docker system df",
+    ),
+    Failure(
+        r"manifest unknown|manifest for .* not found|not found: manifest|no matching manifest",
+        "there is no such image or tag for this machine",
+        "check its name",
+    ),
+    Failure(
+        r"pull access denied|unauthorized|authentication required|\bdenied\b",
+        "the registry refuses the image: it does not exist, or needs a login",
+        "check its name, or run docker login",
+    ),
+    Failure(
+        r"no such host|dial tcp|i/o timeout|TLS handshake|network is unreachable"
+        r"|server misbehaving|Client\.Timeout",
+        "the image is not here, and its registry cannot be reached",
+        "connect to the network, load the image (docker load), or name one that is here",
+    ),
+    Failure(
+        r"invalid reference format|invalid repository name",
+        "that is no image",
+        "write it like ghcr.io/owner/name:tag",
+    ),
+    Failure(
+        r"executable file not found|exec: .*no such file|stat .*: no such file",
+        "the image has no such command",
+        "check the image, and the engine's entrypoint",
+    ),
+)
+"""Signs in the errors of a Docker engine."""
 _LOCAL_SOCKET = "unix:///var/run/docker.sock"
 _NOBODY = "no Docker engine listens there (start one, or name one in DOCKER_HOST)"
 _LOOPBACK, _EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 -- for an engine on another host
@@ -93,7 +137,7 @@ def explained() -> Iterator[None]:
 def told(said: str) -> DockerError:
     """Return what an engine's own words mean."""
     said = " ".join(said.split())
-    failure = failure_in([said], DOCKER_FAILURES)
+    failure = failure_in([said], _FAILURES)
     if failure is None:
         return DockerError(f"the Docker engine says: {said}")
     return DockerError(f"{failure.cause} ({said})", failure.advice)

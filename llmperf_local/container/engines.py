@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from attrs import field, frozen
 from attrs.validators import gt, in_, le, matches_re
 
-from llmperf_local.container.server import ServerSpec
-from llmperf_local.container.signs import SERVER_FAILURES, Failure, Phase
+from llmperf_core.serving import ServerSpec
+from llmperf_core.signs import SERVER_FAILURES, Failure, Phase
 
 Arguments = Callable[[ServerSpec, str], Sequence[str]]
 

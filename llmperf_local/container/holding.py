@@ -128,7 +128,7 @@ async def held(engine: str, lifetime_s: float) -> AsyncIterator[Held]:
     Raises:
         TargetError: the Docker engine does not answer.
     """
-    it = Held(Lease.new(engine, lifetime_s))
+    it = Held(Lease.at(engine, lifetime_s))
     try:
         await anyio.to_thread.run_sync(it.connect)
         yield it

@@ -11,6 +11,7 @@ from attrs import Attribute, evolve, field, fields, frozen
 from attrs.validators import and_, gt, instance_of, le, matches_re, optional
 
 from llmperf_core.errors import StartError
+from llmperf_core.serving import ServerSpec
 from llmperf_core.target import Endpoint, Options
 from llmperf_core.wire.server import HttpTarget
 from llmperf_local.container import bringup
@@ -19,7 +20,6 @@ from llmperf_local.container.engines import TGI, Engine
 from llmperf_local.container.holding import Held, held
 from llmperf_local.container.meter import ContainerMeter
 from llmperf_local.container.running import RunningContainer
-from llmperf_local.container.server import ServerSpec
 from llmperf_local.container.wanted import (
     TOKEN_FILE,
     Place,

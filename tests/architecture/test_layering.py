@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE, BACKENDS = "llmperf_core", ("llmperf_local", "llmperf_sagemaker")
 
-WORDS = {"errors", "units", "timeline", "target", "telemetry", "bringup"}
+WORDS = {"errors", "units", "timeline", "target", "telemetry", "bringup", "serving"}
 STEPS = {"workload", "load", "wire", "run", "judge", "decide", "show"}
 FRONT = {
     "backends",
@@ -34,6 +34,11 @@ ARROWS: dict[str, set[str]] = {
     "telemetry": set(),
     "target": {"errors", "units", "timeline"},
     "bringup": {"errors", "units", "target"},
+    "serving": set(),
+    # What backends share that start what they measure.
+    "signs": set(),
+    "lease": set(),
+    "interrupts": set(),
     "workload": WORDS,
     "load": WORDS,
     "wire": WORDS,
@@ -44,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "backends": {"errors", "target"},
     "traces": {"errors", "units", "timeline", "load", "run"},
     "results": {*WORDS, "workload", "load", "run", "judge", "decide", "show"},
-    "benchmark": {*WORDS, *STEPS, "backends", "results"} - {"wire"},
+    "benchmark": {*WORDS, *STEPS, "backends", "results", "interrupts"} - {"wire"},
     # The library checks itself against the server that `testing` ships, so that stands below it.
     "testing": {*WORDS, *STEPS},
     "instrument": {*WORDS, "load", "wire", "run", "judge", "show", "testing"},

@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from llmperf_core.cli import main, reap
 from llmperf_core.errors import TargetError, UnreachableError
-from llmperf_core.target import Leftover, Options, Target
+from llmperf_core.target import EVERYTHING_LEFT, Leftover, Options, Reap, Target
 
 
 @frozen
@@ -17,14 +17,16 @@ class Lab:
 
     left: list[str]
     fails: bool = False
+    asked: list[Reap] = field(factory=list)
     schemes: Mapping[str, str] = field(factory=dict)
 
     def target(self, url: str, options: Options) -> Target:
         """Name none."""
         raise NotImplementedError(url, options)
 
-    def leftovers(self) -> Sequence[Leftover]:
+    def leftovers(self, which: Reap = EVERYTHING_LEFT) -> Sequence[Leftover]:
         """Return them."""
+        self.asked.append(which)
         if self.fails:
             raise UnreachableError("lab:", "connection refused")
         return [
@@ -102,3 +104,19 @@ def test_one_that_fails_keeps_nothing_else_from_being_removed(
     assert said.out == "removed server gpu8: it expired\n"
     assert "cannot reach lab:: connection refused" in said.err
     assert "the lab keeps server stubborn" in said.err
+
+
+def test_where_to_look_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what of it to take."""
+    lab = Lab([])
+    have(monkeypatch, lab)
+
+    main(["reap"])
+    main(["reap", "--expired", "--region", "us-west-2", "--region", "eu-west-1"])
+    main(["reap", "--journal"])
+
+    assert lab.asked == [
+        Reap(),
+        Reap(expired_only=True, regions=("us-west-2", "eu-west-1")),
+        Reap(noted_only=True),
+    ]

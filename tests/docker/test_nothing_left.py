@@ -63,7 +63,7 @@ class Run:
         if moment == "begun":
             return True
         if moment == "noted":
-            return any(leftovers.notes_folder().glob("*.json"))
+            return any(leftovers.NOTES.folder.glob("*.json"))
         if moment == "created":
             return bool(ours(self.client))
         if moment == "loading":
@@ -122,7 +122,7 @@ def test_nothing_is_left(
         assert main(["reap"]) == 0
 
     assert ours(docker_host) == [], said
-    assert list(leftovers.notes_folder().glob("*")) == []
+    assert list(leftovers.NOTES.folder.glob("*")) == []
 
 
 def test_what_a_kill_leaves_is_listed_first(
@@ -158,7 +158,7 @@ def test_what_is_in_use_is_not_reaped(docker_host: APIClient, tmp_path: Path) ->
 
 def test_what_has_expired_is_reaped(docker_host: APIClient) -> None:
     """Even if its process lives: this one does."""
-    lease = leftovers.Lease.new("elsewhere", lifetime_s=-1)
+    lease = leftovers.Lease.at("elsewhere", lifetime_s=-1)
     docker_host.create_container(IMAGE, name=lease.name, labels=dict(lease.labels))
 
     assert main(["reap"]) == 0

@@ -146,7 +146,7 @@ def test_a_spec_that_cannot_be_is_refused(settings: dict[str, object], reason: s
 
 def phases(engine: Engine, lines: Sequence[str]) -> list[str]:
     """Return the phases that a log goes through."""
-    from llmperf_local.container.signs import phase_of
+    from llmperf_core.signs import phase_of
 
     return [phase for line in lines if (phase := phase_of(line, engine.phases))]
 

@@ -24,14 +24,14 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def lease(lifetime_s: float = 60.0, engine: str = "unix:///x") -> Lease:
     """Return a lease of this process."""
-    return Lease.new(engine, lifetime_s)
+    return Lease.at(engine, lifetime_s)
 
 
 def test_labels_tell_the_whole_lease() -> None:
     """Another process reads from them whose a container is."""
     mine = lease()
 
-    assert Lease.of(mine.engine, mine.labels) == mine
+    assert Lease.told(mine.engine, mine.labels) == mine
     assert mine.pid == os.getpid()
     assert mine.name == f"llmperf-{mine.run}"
 
@@ -72,7 +72,7 @@ def test_another_users_process_counts_until_the_lease_expires() -> None:
 
 def test_a_label_that_is_missing_makes_a_lease_that_is_over() -> None:
     """Whoever removed it, the container is ours by its first label."""
-    assert Lease.of("unix:///x", {leftovers.LABEL: "1"}).why_over
+    assert Lease.told("unix:///x", {leftovers.LABEL: "1"}).why_over
 
 
 def test_a_note_outlives_its_writer() -> None:
@@ -90,7 +90,7 @@ def test_a_note_that_was_cut_short_is_dropped(text: str) -> None:
     leftovers.write(lease()).write_text(text)
 
     assert list(leftovers.notes()) == []
-    assert list(leftovers.notes_folder().iterdir()) == []
+    assert list(leftovers.NOTES.folder.iterdir()) == []
 
 
 def test_no_engine_and_no_note_means_nothing_left() -> None:
@@ -109,4 +109,4 @@ def test_an_engine_that_cannot_be_asked_is_an_error_while_it_may_hold_something(
 
     leftovers.write(lease(-2, nowhere))
     assert backend.leftovers() == []
-    assert list(leftovers.notes_folder().iterdir()) == []
+    assert list(leftovers.NOTES.folder.iterdir()) == []

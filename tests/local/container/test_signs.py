@@ -2,10 +2,10 @@
 
 import pytest
 
+from llmperf_core.signs import SERVER_FAILURES, failure_in, plain
 from llmperf_local.container.bringup import why_ended
 from llmperf_local.container.daemon import addresses, told
 from llmperf_local.container.engines import TGI
-from llmperf_local.container.signs import SERVER_FAILURES, failure_in, plain
 
 
 @pytest.mark.parametrize(
