@@ -15,6 +15,7 @@ from llmperf_core import show
 from llmperf_core.backends import target_of
 from llmperf_core.decide import Answer, Saturation, Search, Step
 from llmperf_core.errors import leaf_of
+from llmperf_core.interrupts import bounded
 from llmperf_core.judge import Slo
 from llmperf_core.load import LoadProfile
 from llmperf_core.results import Explored, Run, StageResult
@@ -204,10 +205,10 @@ def _blocking(measure: Callable[..., Awaitable[tuple[Run, T]]]) -> tuple[Run, T]
     """Run it on an event loop in a thread of its own, so that a running loop is no hindrance.
 
     Ctrl-C reaches this thread: it stops the measuring and keeps what there is; a second one
-    cancels that, too.
+    cancels that, too; whatever comes then waits until the target has been taken down.
     """
     options = {"use_uvloop": sys.platform != "win32"}
-    with start_blocking_portal("asyncio", backend_options=options) as portal:
+    with bounded(), start_blocking_portal("asyncio", backend_options=options) as portal:
         stop = portal.call(anyio.Event)
         running = portal.start_task_soon(partial(measure, stop=stop))
         try:
