@@ -29,7 +29,7 @@ def group(name: str) -> tuple[str, ...]:
 
 def install_project(session: nox.Session, *requirements: str) -> None:
     """Install the project in place, with the extras that tests use and what else is required."""
-    session.install("-e", ".[cpu,local,sagemaker]", *requirements)
+    session.install("-e", ".[cpu,local,plots,sagemaker]", *requirements)
 
 
 @nox.session
@@ -89,6 +89,6 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the site of the documentation, with the reference of the public names: build/site."""
-    session.install("-e", ".[cpu,local,sagemaker]", *group("docs"))
+    session.install("-e", ".[cpu,local,plots,sagemaker]", *group("docs"))
     # Its notice is of the future of the generator, and none of ours.
     session.run("mkdocs", "build", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})

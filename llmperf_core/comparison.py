@@ -24,6 +24,7 @@ from llmperf_core.judge import (
 )
 from llmperf_core.load import record_of
 from llmperf_core.results import Run, StageResult
+from llmperf_core.show.plots import ComparisonPlots
 from llmperf_core.target import Json
 
 Measured: TypeAlias = StageResult | Run | Sequence[StageResult | Run]
@@ -55,6 +56,11 @@ class Comparison:
         Nothing is worse, and no stage was left out as its numbers are invalid.
         """
         return self.outcome != "worse" and not self.view.left_out
+
+    @property
+    def plots(self) -> ComparisonPlots:
+        """The comparison in a picture: `comparison.plots.changes()`. It needs the extra `plots`."""
+        return ComparisonPlots(self.view)
 
     def to_dict(self) -> Mapping[str, Json]:
         """Return the `--json` document, schema `llmperf.comparison/1`."""

@@ -43,6 +43,7 @@ from llmperf_core.run.folder import (
     write_file,
 )
 from llmperf_core.run.readings import FILE, telemetry_file
+from llmperf_core.show.plots import RunPlots, StagePlots, Subject
 from llmperf_core.target import Json
 from llmperf_core.telemetry import Telemetry
 from llmperf_core.timeline import Observation, Timeline
@@ -171,6 +172,23 @@ class StageResult:
         """The stage as tables and pages take it."""
         return show.StageView(self.load, self.summary, self.verdict, self.watch, self.split)
 
+    @property
+    def plots(self) -> StagePlots:
+        """The stage in pictures: `stage.plots.over_time()`. They need the extra `plots`."""
+        return StagePlots(self.subject)
+
+    @property
+    def subject(self) -> Subject:
+        """The stage as pictures take it."""
+        return Subject(
+            target=self.spec.target,
+            simulated=self.spec.simulated,
+            view=self.view,
+            observation=self.observation,
+            timelines=self.timelines,
+            telemetry=self.telemetry,
+        )
+
     def finish(self, folder: StageFolder) -> None:
         """Write into its folder what was made of the measurement."""
         log = io.StringIO()
@@ -239,6 +257,11 @@ class Run:
             environment={**self.spec.environment, "server": self.spec.endpoint.get("server")},
             calibration=self.spec.settings.calibration,
         )
+
+    @property
+    def plots(self) -> RunPlots:
+        """The stages in one picture: `run.plots.throughput()`. They need the extra `plots`."""
+        return RunPlots([stage.subject for stage in self.stages], self.spec.slo)
 
     def __repr__(self) -> str:
         from rich.console import Console

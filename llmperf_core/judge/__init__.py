@@ -12,6 +12,7 @@ from llmperf_core.judge.comparison import (
     smallest_detectable,
 )
 from llmperf_core.judge.counts import ConnectionCounts, RequestCounts, TokenTotals
+from llmperf_core.judge.course import Course, course
 from llmperf_core.judge.crosscheck import CrossCheck
 from llmperf_core.judge.estimate import (
     COMPARED,
@@ -48,6 +49,7 @@ from llmperf_core.judge.split import Split, split
 from llmperf_core.judge.summary import (
     MetricSummary,
     Summary,
+    percentile_curve,
     summarize,
     summarize_metric,
 )
@@ -75,6 +77,7 @@ __all__ = [
     "Change",
     "Check",
     "ConnectionCounts",
+    "Course",
     "CrossCheck",
     "Estimate",
     "Estimates",
@@ -104,12 +107,14 @@ __all__ = [
     "as_calibrated",
     "as_watched",
     "changes",
+    "course",
     "estimate",
     "estimate_from",
     "figures_in_both",
     "judge",
     "over_repeats",
     "overall",
+    "percentile_curve",
     "read_log",
     "record_all",
     "samples",

@@ -233,6 +233,24 @@ def summarize_metric(metric: Metric, timelines: Iterable[Timeline]) -> MetricSum
     return distribution.summary()
 
 
+def percentile_curve(
+    metric: Metric, timelines: Iterable[Timeline], window: Window, percentiles: Iterable[float]
+) -> list[tuple[float, float]]:
+    """Return percentiles of a metric over a window, each with its value as the summary has it.
+
+    Args:
+        metric: what to take of the requests.
+        timelines: all requests of the stage, gone through once and in chunks.
+        window: what counts.
+        percentiles: 0 to 100. Those that the count cannot support are left out.
+    """
+    distribution = _Distribution(metric)
+    for chunk in _chunks(timelines):
+        inside = samples(chunk, window)
+        distribution.add(inside, np.zeros(len(inside), dtype=np.int64))
+    return distribution.curve(percentiles)
+
+
 def _chunks(timelines: Iterable[Timeline]) -> Iterator[list[Timeline]]:
     rest = iter(timelines)
     while chunk := list(islice(rest, _CHUNK)):
@@ -266,6 +284,11 @@ class _Distribution:
             ci95={p: estimate.interval(p) if p in known else None for p in PERCENTILES},
             censored=self._cut_off.count,
         )
+
+    def curve(self, percentiles: Iterable[float]) -> list[tuple[float, float]]:
+        estimate, count = self._estimate(), self._seen.count
+        found = [(p, estimate.percentile(p)) for p in percentiles if supports(count, p)]
+        return [(p, value) for p, value in found if value is not None]
 
     def _estimate(self) -> Batches | Survival:
         if not self._cut_off.count or not self._seen.count:

@@ -63,6 +63,11 @@ def number(quantity: Quantity | None) -> str:
     return format_number(None if quantity is None else quantity.value)
 
 
+def named(metric: str) -> str:
+    """Return a metric's name as it stands in sentences: `TTFT`, `time per token`."""
+    return metric.upper() if len(metric) <= 4 else metric.replace("_", " ")
+
+
 def interval(quantity: Quantity | None) -> str:
     """Return the 95 % interval of a quantity in brackets; nothing where there is none."""
     if quantity is None or quantity.ci95 is None:

@@ -1,0 +1,7 @@
+"""Plots: declarative, in SVG or PNG without a browser, each with its figures in words."""
+
+from llmperf_core.show.plots.menu import ComparisonPlots, RunPlots, StagePlots
+from llmperf_core.show.plots.plot import Plot
+from llmperf_core.show.plots.subject import Subject
+
+__all__ = ["ComparisonPlots", "Plot", "RunPlots", "StagePlots", "Subject"]
