@@ -21,6 +21,7 @@ FRONT = {
     "importers",
     "instrument",
     "recommendation",
+    "report",
     "results",
     "traces",
 }
@@ -57,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "gate": {*WORDS, "judge", "results", "comparison"},
     "recommendation": {*WORDS, "load", "judge", "decide", "show", "results", "comparison"},
     "importers": {*WORDS, "load", "run", "judge", "results"},
+    "report": {*WORDS, "load", "run", "judge", "show", "results", "comparison"},
     "facade": {*WORDS, *STEPS, *FRONT},
     "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
     "cli": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
