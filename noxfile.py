@@ -29,7 +29,7 @@ def group(name: str) -> tuple[str, ...]:
 
 def install_project(session: nox.Session, *requirements: str) -> None:
     """Install the project in place, with the extras that tests use and what else is required."""
-    session.install("-e", ".[cpu,local,plots,sagemaker]", *requirements)
+    session.install("-e", ".[cpu,frames,local,plots,sagemaker]", *requirements)
 
 
 @nox.session

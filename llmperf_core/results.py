@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from attrs import asdict, evolve, frozen
 
@@ -47,6 +47,11 @@ from llmperf_core.show.plots import RunPlots, StagePlots, Subject
 from llmperf_core.target import Json
 from llmperf_core.telemetry import Telemetry
 from llmperf_core.timeline import Observation, Timeline
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 _TEXT_WIDTH = 100
 
@@ -172,6 +177,22 @@ class StageResult:
         """The stage as tables and pages take it."""
         return show.StageView(self.load, self.summary, self.verdict, self.watch, self.split)
 
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the requests, a row for each, as a pandas frame. It needs the extra `frames`."""
+        return show.pandas_frame(self._columns)
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Return the requests, a row for each, as a polars frame. It needs the extra `frames`."""
+        return show.polars_frame(self._columns)
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return the requests, a row for each, as an Arrow table. It needs the extra `frames`."""
+        return show.arrow_table(self._columns)
+
+    @property
+    def _columns(self) -> show.Columns:
+        return show.request_columns(self.timelines, self.summary.window)
+
     @property
     def plots(self) -> StagePlots:
         """The stage in pictures: `stage.plots.over_time()`. They need the extra `plots`."""
@@ -257,6 +278,22 @@ class Run:
             environment={**self.spec.environment, "server": self.spec.endpoint.get("server")},
             calibration=self.spec.settings.calibration,
         )
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the stages, a row for each, as a pandas frame. It needs the extra `frames`."""
+        return show.pandas_frame(self._columns)
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Return the stages, a row for each, as a polars frame. It needs the extra `frames`."""
+        return show.polars_frame(self._columns)
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return the stages, a row for each, as an Arrow table. It needs the extra `frames`."""
+        return show.arrow_table(self._columns)
+
+    @property
+    def _columns(self) -> show.Columns:
+        return show.summary_columns(self.view)
 
     @property
     def plots(self) -> RunPlots:

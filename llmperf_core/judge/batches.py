@@ -99,6 +99,23 @@ class Batches:
             return whole.percentile(percentile)
         return percentile_of(whole, percentile)
 
+    def shape(self, bins: int) -> tuple[int, ...]:
+        """Return how many values are in each of some bins from the smallest value to the largest.
+
+        The bins are equally wide on a logarithmic scale; a value of 0 is in the first.
+        """
+        if self.extremes is None:
+            return ()
+        low, high = max(self.extremes[0], 1), max(self.extremes[1], 1)
+        # The last edge is the largest value itself, whatever rounding makes of it.
+        edges = [*np.geomspace(low, high, bins + 1)[1:-1], float(high)]
+        whole = self._all()
+        if isinstance(whole, Recorder):
+            below = [whole.count_up_to(edge) for edge in edges]
+        else:
+            below = np.searchsorted(whole, edges, side="right").tolist()
+        return tuple(np.diff(below, prepend=0).tolist())
+
     def worth(self, threshold: float) -> int:
         """Return how many independent values they are worth where this value is the percentile."""
         if self._recorders is None:

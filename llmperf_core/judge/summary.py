@@ -30,6 +30,7 @@ from llmperf_core.timeline import Observation, Timeline, Window
 
 _CHUNK = 5_000
 """Requests that are held in memory at once, if the timelines come from a journal."""
+_SHAPE_BINS = 24
 _CHANGING = frozenset({"ramp", "steps", "replay"})
 """Loads that are meant to change: what looks like a warm-up there is the load itself."""
 
@@ -56,6 +57,9 @@ class MetricSummary:
     censored: int = 0
     """Values of which only a lower bound is known. Mean, percentiles and intervals are then the
     estimates of Kaplan and Meier, which count them."""
+    shape: tuple[int, ...] = ()
+    """How many values are in each of equal parts of the logarithm, from `min_ns` to `max_ns`: the
+    distribution at a glance. Nothing where only figures are known."""
 
     @property
     def p50(self) -> Quantity | None:
@@ -283,6 +287,7 @@ class _Distribution:
             percentiles={p: estimate.percentile(p) if p in known else None for p in PERCENTILES},
             ci95={p: estimate.interval(p) if p in known else None for p in PERCENTILES},
             censored=self._cut_off.count,
+            shape=seen.shape(_SHAPE_BINS),
         )
 
     def curve(self, percentiles: Iterable[float]) -> list[tuple[float, float]]:

@@ -11,6 +11,14 @@ from llmperf_core.show.comparison import (
     detectable_document,
 )
 from llmperf_core.show.document import SCHEMA, run_document, stage_document
+from llmperf_core.show.frames import (
+    Columns,
+    arrow_table,
+    pandas_frame,
+    polars_frame,
+    request_columns,
+    summary_columns,
+)
 from llmperf_core.show.html import (
     comparison_html,
     recommendation_html,
@@ -28,26 +36,32 @@ from llmperf_core.show.view import RunView, StageView
 
 __all__ = [
     "SCHEMA",
+    "Columns",
     "ComparisonView",
     "DetectableRow",
     "DetectableView",
     "PairView",
     "RunView",
     "StageView",
+    "arrow_table",
     "calibration_document",
     "calibration_lines",
     "comparison_document",
     "comparison_html",
     "detectable_document",
     "load_label",
+    "pandas_frame",
+    "polars_frame",
     "recommendation_document",
     "recommendation_html",
     "render",
     "render_comparison",
     "render_detectable",
     "render_recommendation",
+    "request_columns",
     "run_document",
     "run_html",
     "stage_document",
     "stage_html",
+    "summary_columns",
 ]

@@ -1,9 +1,10 @@
 """The notebook: what `_repr_html_` returns. No scripts, nothing loaded, any colour scheme."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from llmperf_core.decide import Recommended
+from llmperf_core.judge import MetricSummary
 from llmperf_core.load import load_label
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, ComparisonView, conclusions
@@ -25,6 +26,8 @@ from llmperf_core.show.view import (
     in_a_word,
     instrument,
     measured,
+    named,
+    number,
     stage_columns,
 )
 
@@ -33,6 +36,7 @@ from llmperf_core.show.view import (
 _LINE = "1px solid rgba(128,128,128,.4)"
 _SIMULATED = " · <strong>SIMULATED</strong>"
 _CELL = "padding:.2em .7em;border:none;vertical-align:top"
+_BAR, _TALL = 4, 16
 _GREEN, _AMBER, _RED = "#2e9e5b", "#c98a00", "#e0443e"
 _COLOURS = {
     "valid": _GREEN,
@@ -57,7 +61,8 @@ def run_html(view: RunView) -> str:
     if len(view.stages) == 1:
         body = stage_html(view.stages[0])
     elif view.stages:
-        body = _table(stage_columns(view.stages), view.stages) + "".join(map(_notes, view.stages))
+        table = _table(stage_columns(view.stages), view.stages, picture=_stage_spark)
+        body = table + "".join(map(_notes, view.stages))
     else:
         body = "<p>no stages</p>"
     return f"<div><p>{heading}</p>{body}</div>"
@@ -68,7 +73,8 @@ def stage_html(view: StageView) -> str:
 
     It does not name the target or say that it is a simulator: `run_html` does, of one stage too.
     """
-    tables = _table(stage_columns([view]), [view]) + _table(METRIC_COLUMNS, measured(view.summary))
+    metrics = _table(METRIC_COLUMNS, measured(view.summary), picture=_spark)
+    tables = _table(stage_columns([view]), [view]) + metrics
     return f"<div>{_notes(view)}{tables}</div>"
 
 
@@ -111,6 +117,31 @@ def _notes(view: StageView) -> str:
     return f"<p>{escape(load_label(view.load))}: {status}</p><ul>{listed}</ul>"
 
 
+def _stage_spark(view: StageView) -> str:
+    """Return the distribution of the first metric that there is: TTFT, as a rule."""
+    return next(map(_spark, measured(view.summary)), "")
+
+
+def _spark(metric: MetricSummary) -> str:
+    """Return the distribution in a line, from the smallest value to the largest; words for it."""
+    if not any(metric.shape):
+        return ""
+    most, width = max(metric.shape), _BAR * len(metric.shape)
+    bars = "".join(
+        # What is there can be seen, however few.
+        f"M{_BAR * k} {_TALL}v-{max(1, round(_TALL * count / most))}h{_BAR - 1}V{_TALL}z"
+        for k, count in enumerate(metric.shape)
+        if count
+    )
+    name, unit = named(metric.metric.name), metric.metric.unit
+    label = f"{name} from {number(metric.min)} to {number(metric.max)} {unit}, logarithmic"
+    return (
+        f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {_TALL}" '
+        f'width="{width}" height="{_TALL}" style="vertical-align:middle"><title>{escape(label)}'
+        f'</title><path d="{bars}" fill="currentColor" opacity=".7"></path></svg>'
+    )
+
+
 def _coloured(text: str) -> str:
     """Return the text escaped, a verdict in its colour; the word itself says it without."""
     if text not in _COLOURS:
@@ -118,12 +149,21 @@ def _coloured(text: str) -> str:
     return f'<strong style="color:{_COLOURS[text]}">{text}</strong>'
 
 
-def _table(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> str:
+def _table(
+    columns: Sequence[Column[Row]],
+    rows: Iterable[Row],
+    picture: Callable[[Row], str] | None = None,
+) -> str:
+    """Return a table; `picture` draws what stands behind each row."""
     head = "".join(_cell("th", column, column.heading) for column in columns)
     body = "".join(
-        "<tr>" + "".join(_cell("td", column, column.cell(row)) for column in columns) + "</tr>"
+        "<tr>"
+        + "".join(_cell("td", column, column.cell(row)) for column in columns)
+        + ("" if picture is None else f'<td style="{_CELL}">{picture(row)}</td>')
+        + "</tr>"
         for row in rows
     )
+    head += "" if picture is None else f'<th style="{_CELL}"></th>'
     return (
         '<table style="border-collapse:collapse">'
         f'<thead><tr style="border-bottom:{_LINE}">{head}</tr></thead><tbody>{body}</tbody></table>'

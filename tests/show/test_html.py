@@ -58,8 +58,12 @@ def test_names_are_text_and_never_tags(run: RunView) -> None:
         assert set(seen.tags) <= {
             *("div", "p", "strong", "ul", "li", "code", "br"),
             *("table", "thead", "tbody", "tr", "th", "td"),
+            *("svg", "title", "path"),
         }
-        assert seen.attributes <= {"style"}
+        assert seen.attributes <= {
+            *("style", "role", "aria-label"),
+            *("viewbox", "width", "height", "d", "fill", "opacity"),
+        }
         assert EVIL in seen.text
         assert "url(" not in html
         assert seen.open == []
@@ -82,6 +86,15 @@ def test_a_stage_begins_with_its_verdict(stage: Make) -> None:
     assert text.startswith("concurrency 20: invaliderrors: 25.0 % of the requests failed")
     assert "time_per_token ms" in text
     assert "124[120, 129]" in Seen(stage_html(stage())).text
+
+
+def test_each_distribution_is_drawn_in_a_line(stage: Make, run: RunView) -> None:
+    """Of one stage every metric's, of several the first one's; its range is said in words."""
+    view = stage()
+    html = stage_html(view)
+    assert html.count("<svg") == len([m for m in view.summary.metrics.values() if m.count])
+    assert 'aria-label="TTFT from 100 to 149 ms, logarithmic"' in html
+    assert run_html(run).count("<svg") == len(run.stages)
 
 
 def test_nothing_is_painted_behind_the_text(run: RunView) -> None:
