@@ -40,7 +40,9 @@ class InterruptedRunError(KeyboardInterrupt):
     """Ctrl-C came while a run was measured; `run` holds what had been measured by then."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__("interrupted; what was measured until then is in .run")
+        super().__init__(
+            "interrupted; what was measured until then is in .run (a notebook: sys.last_value.run)"
+        )
         self.run = run
 
 

@@ -1,8 +1,8 @@
 """Compare what was measured: a candidate against a baseline."""
 
-import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from attrs import frozen
@@ -67,12 +67,7 @@ class Comparison:
         return show.comparison_document(self.view, outcome=self.outcome, passes=self.passes)
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=_TEXT_WIDTH, no_color=True)
-        with console.capture() as captured:
-            show.render_comparison(self.view, console)
-        return captured.get().rstrip()
+        return show.as_text(partial(show.render_comparison, self.view), width=_TEXT_WIDTH)
 
     def _repr_html_(self) -> str:
         return show.comparison_html(self.view)

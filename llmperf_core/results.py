@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -301,12 +302,7 @@ class Run:
         return RunPlots([stage.subject for stage in self.stages], self.spec.slo)
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=_TEXT_WIDTH, no_color=True)
-        with console.capture() as captured:
-            show.render(self.view, console)
-        return captured.get().rstrip()
+        return show.as_text(partial(show.render, self.view), width=_TEXT_WIDTH)
 
     def _repr_html_(self) -> str:
         return show.run_html(self.view)

@@ -27,6 +27,7 @@ from llmperf_core.show.html import (
 )
 from llmperf_core.show.recommendation import recommendation_document
 from llmperf_core.show.table import (
+    as_text,
     render,
     render_comparison,
     render_detectable,
@@ -44,6 +45,7 @@ __all__ = [
     "RunView",
     "StageView",
     "arrow_table",
+    "as_text",
     "calibration_document",
     "calibration_lines",
     "comparison_document",

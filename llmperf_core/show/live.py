@@ -1,26 +1,27 @@
-"""How a run stands while it goes on: one line on a terminal, nothing anywhere else."""
+"""How a run stands while it goes on: one line on a terminal or under a cell, else nothing."""
 
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from llmperf_core import timeline as record
+from llmperf_core.show.notebook import Shown, notebook_line, progress_html
 from llmperf_core.units import format_duration, format_number, per_second, s_from_ns
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import ProgressColumn
 
 # The percentiles shown are of the latest requests only: the summary at the end has them all.
 _REMEMBERED = 256
 
 
 class Live:
-    """Shows the stages of a run as they go, on standard error if that is a terminal.
+    """Shows the stages of a run as they go: under a notebook's cell, or on a terminal's stderr.
 
     Args:
         console: where to; by default standard error.
@@ -31,6 +32,7 @@ class Live:
         from rich.console import Console
 
         self._console = console or Console(file=sys.stderr)
+        self._in_cell = not quiet and console is None
         self._quiet = quiet or not self._console.is_terminal
 
     @contextmanager
@@ -40,21 +42,10 @@ class Live:
         Yields:
             What takes a few words on how that stands.
         """
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import SpinnerColumn
 
-        # A narrow terminal cuts the end off: what changes comes first.
-        bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=self._quiet,
-        )
-        with bar:
-            task = bar.add_task(what, total=None, state="")
-            yield lambda state: bar.update(task, state=state)
+        with self._line(what, None, SpinnerColumn()) as line:
+            yield lambda state: line(state, 0)
 
     @contextmanager
     def stage(self, title: str, planned_s: float | None) -> Iterator["LiveStage"]:
@@ -64,11 +55,30 @@ class Live:
             title: the load, in words.
             planned_s: warm-up and window together; None if requests alone end the stage.
         """
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn
 
+        with self._line(title, planned_s, BarColumn(bar_width=16)) as line:
+            yield LiveStage(line)
+
+    @contextmanager
+    def _line(
+        self, title: str, planned_s: float | None, moving: "ProgressColumn"
+    ) -> Iterator["Line"]:
+        shown = notebook_line() if self._in_cell else None
+        if shown is not None:
+            line = _in_notebook(shown, title, planned_s)
+            line("", 0)
+            try:
+                yield line
+            finally:
+                shown("")
+            return
+        from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+        text = TextColumn("{task.description}", markup=False)
+        # A narrow terminal cuts the end off: what changes comes first.
         bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
+            *((moving, text) if planned_s is None else (text, moving)),
             TimeElapsedColumn(),
             TextColumn("{task.fields[state]}", markup=False),
             console=self._console,
@@ -76,14 +86,27 @@ class Live:
             disable=self._quiet,
         )
         with bar:
-            yield LiveStage(bar, bar.add_task(title, total=planned_s, state=""))
+            task = bar.add_task(title, total=planned_s, state="")
+            yield lambda state, elapsed_s: bar.update(task, completed=elapsed_s, state=state)
+
+
+Line: TypeAlias = Callable[[str, float], None]
+"""Takes how something stands, in words, and how many seconds it has lasted."""
+
+
+def _in_notebook(shown: Shown, title: str, planned_s: float | None) -> Line:
+    def line(state: str, elapsed_s: float) -> None:
+        share = None if planned_s is None else elapsed_s / planned_s
+        shown(progress_html(title, state, share))
+
+    return line
 
 
 class LiveStage:
     """One stage on the screen; takes what the stage's listener is told."""
 
-    def __init__(self, bar: "Progress", task: "TaskID") -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._ttft_ns: deque[int] = deque(maxlen=_REMEMBERED)
         self._failed = self._tokens = 0
 
@@ -107,6 +130,4 @@ class LiveStage:
         ]
         if self._ttft_ns:
             parts.append(f"TTFT p50 {format_duration(float(np.median(self._ttft_ns)))}")
-        self._bar.update(
-            self._task, completed=s_from_ns(progress.elapsed_ns), state=" · ".join(parts)
-        )
+        self._line(" · ".join(parts), s_from_ns(progress.elapsed_ns))

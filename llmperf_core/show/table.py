@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from llmperf_core.load import load_label
@@ -21,7 +22,7 @@ from llmperf_core.show.view import (
 # Rich is imported by what prints: a notebook, which shows HTML, and a test suite need none of it.
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -65,6 +66,21 @@ def render(view: RunView, console: Console) -> None:
     for stage in view.stages:
         console.print()
         _print_notes(stage, console)
+
+
+def as_text(render_to: Callable[[Console], None], *, width: int) -> str:
+    """Return what is rendered as plain text, in a notebook's kernel too.
+
+    There, rich takes any console for the notebook: it would show it, and colour what it returns.
+    """
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(), width=width, no_color=True, force_jupyter=False, force_terminal=False
+    )
+    with console.capture() as captured:
+        render_to(console)
+    return captured.get().rstrip()
 
 
 def render_comparison(view: ComparisonView, console: Console) -> None:
