@@ -18,11 +18,12 @@ WITH_PYTHON = [
     "comparing.md",
     "importing.md",
     "loads_and_workloads.md",
+    "reading.md",
     "recommending.md",
     "searching.md",
     "test_suites.md",
 ]
-WITH_COMMANDS = ["comparing.md", "importing.md", "recommending.md", "searching.md"]
+WITH_COMMANDS = ["comparing.md", "importing.md", "reading.md", "recommending.md", "searching.md"]
 SHOWN_URL = "http://127.0.0.1:8080"
 
 
