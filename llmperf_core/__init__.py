@@ -37,8 +37,8 @@ from llmperf_core.judge import (
 )
 from llmperf_core.load import Concurrency, ConstantRate, Gamma, Poisson, Ramp, Replay, Steps
 from llmperf_core.recommendation import Recommendation, candidates_of, recommend
-from llmperf_core.results import Explored, Run, StageResult, load_run, load_runs
 from llmperf_core.report import write_report
+from llmperf_core.results import Explored, Run, StageResult, load_run, load_runs
 from llmperf_core.run import Deadlines, Settings
 from llmperf_core.target import Endpoint, Options, Prompt, Target
 from llmperf_core.timeline import Timeline

@@ -1,8 +1,8 @@
 """Recommend what to deploy, from runs."""
 
-import io
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from statistics import fmean
 
 from attrs import frozen
@@ -16,6 +16,7 @@ from llmperf_core.decide.cost import input_per_output
 from llmperf_core.errors import UnlikeRunsError, UsageError
 from llmperf_core.judge import samples
 from llmperf_core.results import Run, StageResult
+from llmperf_core.show.plots import RecommendationPlots
 from llmperf_core.target import Json
 from llmperf_core.timeline import Timeline
 
@@ -56,17 +57,17 @@ class Recommendation:
         """Whether every rule that was asked has a clear winner."""
         return self.found.clear
 
+    @property
+    def plots(self) -> RecommendationPlots:
+        """The choice in a picture: `recommendation.plots.cost()`. It needs the extra `plots`."""
+        return RecommendationPlots(self.found)
+
     def to_dict(self) -> Mapping[str, Json]:
         """Return the `--json` document, schema `llmperf.recommendation/1`."""
         return show.recommendation_document(self.found)
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=_TEXT_WIDTH, no_color=True)
-        with console.capture() as captured:
-            show.render_recommendation(self.found, console)
-        return captured.get().rstrip()
+        return show.as_text(partial(show.render_recommendation, self.found), width=_TEXT_WIDTH)
 
     def _repr_html_(self) -> str:
         return show.recommendation_html(self.found)

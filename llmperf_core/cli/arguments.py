@@ -1,10 +1,13 @@
 """Words of the command line that are more than one value."""
 
 import json
+import math
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
+from llmperf_core.bringup import Price
 from llmperf_core.judge import Precision
 from llmperf_core.target import Json
 
@@ -131,6 +134,23 @@ def precision(text: str) -> Precision:
         return Precision(found["metric"], percentile, relative=float(found["percent"]) / 100)
     except ValueError as error:
         raise ArgumentTypeError(str(error.args[0])) from None
+
+
+def price(text: str) -> tuple[str, Price]:
+    """Return `TARGET=1.515` as a pattern and a price of today. A target may hold a `=` itself.
+
+    Raises:
+        ArgumentTypeError: it is written in another way.
+    """
+    target, _, usd_per_h = text.rpartition("=")
+    today = datetime.now(UTC).date().isoformat()
+    try:
+        found = Price(usd_per_h=float(usd_per_h), as_of=today, source="given with --price")
+    except ValueError:
+        found = None
+    if found is None or not math.isfinite(found.usd_per_h) or not target:
+        raise ArgumentTypeError(f"TARGET=USD/H, such as http://a:8080=1.515, not {text!r}")
+    return target, found
 
 
 def header(text: str) -> tuple[str, str]:

@@ -1,12 +1,9 @@
 """`llmperf recommend`: which target to deploy, by three rules, and how certain that is."""
 
 import argparse
-import math
 from argparse import ArgumentTypeError
-from datetime import UTC, datetime
 
-from llmperf_core.bringup import Price
-from llmperf_core.cli.arguments import limits, numbers, share
+from llmperf_core.cli.arguments import limits, numbers, price, share
 from llmperf_core.cli.options import checked
 from llmperf_core.cli.output import console, print_json
 from llmperf_core.decide import Needs, PercentileLimit
@@ -42,7 +39,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         metavar="TARGET=USD/H",
         action="append",
         default=[],
-        type=_price,
+        type=price,
         help="what a target costs, by its name or a pattern with *; may be given again, and says "
         "what if the price were another one",
     )
@@ -148,23 +145,6 @@ def _needs(given: argparse.Namespace) -> Needs:
         utilisation=given.utilisation,
         between_runs=given.between_runs,
     )
-
-
-def _price(text: str) -> tuple[str, Price]:
-    """Return `TARGET=1.515` as a pattern and a price of today. A target may hold a `=` itself.
-
-    Raises:
-        ArgumentTypeError: it is written in another way.
-    """
-    target, _, usd_per_h = text.rpartition("=")
-    today = datetime.now(UTC).date().isoformat()
-    try:
-        price = Price(usd_per_h=float(usd_per_h), as_of=today, source="given with --price")
-    except ValueError:
-        price = None
-    if price is None or not math.isfinite(price.usd_per_h) or not target:
-        raise ArgumentTypeError(f"TARGET=USD/H, such as http://a:8080=1.515, not {text!r}")
-    return target, price
 
 
 def _at_load(text: str) -> tuple[tuple[str, ...], AtLoad]:

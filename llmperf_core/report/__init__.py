@@ -1,5 +1,5 @@
 """What is kept of runs for people who did not measure: a page, Markdown, CSV, JUnit XML."""
 
-from llmperf_core.report.files import stored_runs, write_report
+from llmperf_core.report.files import write_report
 
-__all__ = ["stored_runs", "write_report"]
+__all__ = ["write_report"]

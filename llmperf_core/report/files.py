@@ -6,12 +6,13 @@ from pathlib import Path
 
 from llmperf_core.comparison import Comparison
 from llmperf_core.errors import StoredRunError
+from llmperf_core.recommendation import Recommendation
 from llmperf_core.report.junit import junit
 from llmperf_core.report.markdown import markdown
 from llmperf_core.report.page import page
 from llmperf_core.report.rows import csv_text
 from llmperf_core.report.view import report_view
-from llmperf_core.results import Run, load_run
+from llmperf_core.results import Run
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 """Where GitHub's runner says which file the summary of a step is appended to."""
@@ -22,6 +23,7 @@ def write_report(
     folder: Path | str,
     *,
     comparison: Comparison | None = None,
+    recommendation: Recommendation | None = None,
     html: Path | str | None = None,
     junit_file: Path | str | None = None,
 ) -> Path:
@@ -33,6 +35,7 @@ def write_report(
         runs: one run or several.
         folder: where to; it is made if there is none.
         comparison: what to say of the runs against a baseline.
+        recommendation: what to say of which target to deploy.
         html: another name for the page than `report.html` in the folder.
         junit_file: where to write JUnit XML; None writes none.
 
@@ -44,7 +47,7 @@ def write_report(
         StoredRunError: a file cannot be written.
     """
     place = Path(folder)
-    view = report_view([runs] if isinstance(runs, Run) else runs, comparison)
+    view = report_view([runs] if isinstance(runs, Run) else runs, comparison, recommendation)
     words = markdown(view)
     _write(place / "report.md", words.encode())
     _write(place / "summary.csv", csv_text(view).encode())
@@ -55,20 +58,6 @@ def write_report(
     target = place / "report.html" if html is None else Path(html)
     _write(target, page(view).encode())
     return target
-
-
-def stored_runs(folder: Path | str) -> list[Run]:
-    """Return the run of a folder, or the runs of the folders in it, by their names.
-
-    Raises:
-        StoredRunError: there is none, or one is damaged.
-    """
-    place = Path(folder)
-    if not (place / "run.json").exists():
-        inside = sorted(path.parent for path in place.glob("*/run.json"))
-        if inside:
-            return [load_run(path) for path in inside]
-    return [load_run(place)]
 
 
 def _write(path: Path, content: bytes, *, append: bool = False) -> None:

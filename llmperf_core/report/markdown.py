@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from llmperf_core.report.view import ReportView, RunReport, columns_of
 from llmperf_core.report.words import OVERVIEW_COLUMNS, answers, overview, reasons, verdicts
+from llmperf_core.show import recommendation
 from llmperf_core.show.comparison import CHANGE_COLUMNS
 from llmperf_core.show.view import Column
 
@@ -26,6 +27,10 @@ def _lines(view: ReportView) -> Iterator[str]:
     yield f"**{view.status}**{simulated} · {verdicts(view)}"
     yield ""
     yield from (f"- {_escaped(answer)}" for answer in answers(view))
+    if view.recommendation is not None:
+        found = view.recommendation.found
+        yield from ("", "## Which to deploy", "")
+        yield from _table(recommendation.columns(found), recommendation.rows(found))
     if rows := overview(view):
         yield ""
         yield from _table(OVERVIEW_COLUMNS, rows)

@@ -17,6 +17,7 @@ from llmperf_core.report.words import (
     overview,
     verdicts,
 )
+from llmperf_core.show import recommendation
 from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, conclusions
 from llmperf_core.show.plots import Plot
@@ -70,6 +71,8 @@ def page(view: ReportView) -> str:
         metric_columns=METRIC_COLUMNS,
         change_columns=CHANGE_COLUMNS,
         conclusions=conclusions,
+        choice=recommendation,
+        choice_plots=list(_choice_plots(view)),
         measured=measured,
         load_label=load_label,
         calibrated=calibrated,
@@ -123,6 +126,11 @@ def _stage_plots(stage: StageReport) -> Iterator[Drawn]:
 def _comparison_plots(view: ReportView) -> Iterator[Drawn]:
     if view.comparison_plots is not None:
         yield from _if_any(view.comparison_plots.changes)
+
+
+def _choice_plots(view: ReportView) -> Iterator[Drawn]:
+    if view.recommendation is not None:
+        yield from _if_any(view.recommendation.plots.cost)
 
 
 def _if_any(make: Callable[[], Plot]) -> Iterator[Drawn]:

@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from llmperf_core.comparison import Comparison
 from llmperf_core.judge import Slo
+from llmperf_core.recommendation import Recommendation
 from llmperf_core.report.command import command_of
 from llmperf_core.results import Run
 from llmperf_core.show import ComparisonView, RunView, StageView
@@ -67,6 +68,7 @@ class ReportView:
     comparison_plots: ComparisonPlots | None = None
     passes: bool | None = None
     """Whether a gate lets the comparison's candidate through."""
+    recommendation: Recommendation | None = None
     made_at: str
 
     @property
@@ -95,13 +97,18 @@ class ReportView:
         return "valid"
 
 
-def report_view(runs: Sequence[Run], comparison: Comparison | None = None) -> ReportView:
-    """Return what there is to say of some runs, and of what they were compared with."""
+def report_view(
+    runs: Sequence[Run],
+    comparison: Comparison | None = None,
+    recommendation: Recommendation | None = None,
+) -> ReportView:
+    """Return what there is to say of some runs, and of what was made of them."""
     return ReportView(
         runs=[_run(run) for run in runs],
         comparison=None if comparison is None else comparison.view,
         comparison_plots=None if comparison is None else comparison.plots,
         passes=None if comparison is None else comparison.passes,
+        recommendation=recommendation,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

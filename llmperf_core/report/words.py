@@ -8,6 +8,7 @@ from llmperf_core.judge import Quantity
 from llmperf_core.load import load_label
 from llmperf_core.report.view import ReportView, RunReport, StageReport
 from llmperf_core.show.comparison import figure_label
+from llmperf_core.show.recommendation import answers as rule_answers
 from llmperf_core.show.view import Column, interval, measured, named, number
 
 _LATENCIES = ("ttft", "e2e", "time_per_token")
@@ -49,7 +50,7 @@ def _verdicts(found: Sequence[str]) -> str:
 
 def answers(view: ReportView) -> list[str]:
     """Return what the numbers say, a sentence each. No stage that is invalid has a part in it."""
-    sentences = list(_compared(view))
+    sentences = [*_recommended(view), *_compared(view)]
     usable = [pair for pair in view.stages if pair[1].view.verdict.status != "invalid"]
     if not usable:
         return [*sentences, "No stage is good enough to say anything: see the reasons below."]
@@ -65,6 +66,13 @@ def answers(view: ReportView) -> list[str]:
     if kept is not None:
         sentences.append(f"Most goodput, within the limits: {kept}.")
     return sentences
+
+
+def _recommended(view: ReportView) -> Iterator[str]:
+    if view.recommendation is not None:
+        yield from (
+            f"{one.title}: {one.answer}." for one in rule_answers(view.recommendation.found)
+        )
 
 
 def _compared(view: ReportView) -> Iterator[str]:

@@ -35,7 +35,7 @@ from llmperf_core.show.view import (
 # on black. Text keeps the notebook's own colour.
 _LINE = "1px solid rgba(128,128,128,.4)"
 _SIMULATED = " · <strong>SIMULATED</strong>"
-_CELL = "padding:.2em .7em;border:none;vertical-align:top"
+_CELL = "padding:.2em .7em;border:none;vertical-align:top;white-space:nowrap"
 _BAR, _TALL = 4, 16
 _GREEN, _AMBER, _RED = "#2e9e5b", "#c98a00", "#e0443e"
 _COLOURS = {
@@ -61,7 +61,9 @@ def run_html(view: RunView) -> str:
     if len(view.stages) == 1:
         body = stage_html(view.stages[0])
     elif view.stages:
-        table = _table(stage_columns(view.stages), view.stages, picture=_stage_spark)
+        table = _table(
+            stage_columns(view.stages), view.stages, picture=("TTFT spread", _ttft_spark)
+        )
         body = table + "".join(map(_notes, view.stages))
     else:
         body = "<p>no stages</p>"
@@ -73,7 +75,7 @@ def stage_html(view: StageView) -> str:
 
     It does not name the target or say that it is a simulator: `run_html` does, of one stage too.
     """
-    metrics = _table(METRIC_COLUMNS, measured(view.summary), picture=_spark)
+    metrics = _table(METRIC_COLUMNS, measured(view.summary), picture=("spread", _spark))
     tables = _table(stage_columns([view]), [view]) + metrics
     return f"<div>{_notes(view)}{tables}</div>"
 
@@ -117,9 +119,9 @@ def _notes(view: StageView) -> str:
     return f"<p>{escape(load_label(view.load))}: {status}</p><ul>{listed}</ul>"
 
 
-def _stage_spark(view: StageView) -> str:
-    """Return the distribution of the first metric that there is: TTFT, as a rule."""
-    return next(map(_spark, measured(view.summary)), "")
+def _ttft_spark(view: StageView) -> str:
+    ttft = view.summary.metrics.get("ttft")
+    return "" if ttft is None else _spark(ttft)
 
 
 def _spark(metric: MetricSummary) -> str:
@@ -137,7 +139,7 @@ def _spark(metric: MetricSummary) -> str:
     label = f"{name} from {number(metric.min)} to {number(metric.max)} {unit}, logarithmic"
     return (
         f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {_TALL}" '
-        f'width="{width}" height="{_TALL}" style="vertical-align:middle"><title>{escape(label)}'
+        f'width="{width}" height="{_TALL}" style="min-width:{width}px"><title>{escape(label)}'
         f'</title><path d="{bars}" fill="currentColor" opacity=".7"></path></svg>'
     )
 
@@ -152,18 +154,19 @@ def _coloured(text: str) -> str:
 def _table(
     columns: Sequence[Column[Row]],
     rows: Iterable[Row],
-    picture: Callable[[Row], str] | None = None,
+    picture: tuple[str, Callable[[Row], str]] | None = None,
 ) -> str:
-    """Return a table; `picture` draws what stands behind each row."""
+    """Return a table; a picture with a heading stands behind each row."""
+    heading, draw = picture or ("", lambda _row: "")
     head = "".join(_cell("th", column, column.heading) for column in columns)
     body = "".join(
         "<tr>"
         + "".join(_cell("td", column, column.cell(row)) for column in columns)
-        + ("" if picture is None else f'<td style="{_CELL}">{picture(row)}</td>')
+        + ("" if picture is None else f'<td style="{_CELL}">{draw(row)}</td>')
         + "</tr>"
         for row in rows
     )
-    head += "" if picture is None else f'<th style="{_CELL}"></th>'
+    head += "" if picture is None else f'<th style="{_CELL};text-align:left">{heading}</th>'
     return (
         '<table style="border-collapse:collapse">'
         f'<thead><tr style="border-bottom:{_LINE}">{head}</tr></thead><tbody>{body}</tbody></table>'

@@ -58,7 +58,10 @@ ARROWS: dict[str, set[str]] = {
     "gate": {*WORDS, "judge", "results", "comparison"},
     "recommendation": {*WORDS, "load", "judge", "decide", "show", "results", "comparison"},
     "importers": {*WORDS, "load", "run", "judge", "results"},
-    "report": {*WORDS, "load", "run", "judge", "show", "results", "comparison"},
+    "report": {
+        *WORDS,
+        *("load", "run", "judge", "show", "results", "comparison", "recommendation"),
+    },
     "facade": {*WORDS, *STEPS, *FRONT},
     "pytest_plugin": {*WORDS, *STEPS, *FRONT, "facade", "testing"},
     "cli": {*WORDS, *STEPS, *FRONT, "facade", "testing"},

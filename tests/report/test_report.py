@@ -11,18 +11,27 @@ from xml.etree import ElementTree
 import pytest
 from attrs import evolve
 
-from llmperf_core import Fixed, Run, StageResult, Synthetic, compare, import_results, write_report
+from llmperf_core import (
+    Fixed,
+    Run,
+    StageResult,
+    Synthetic,
+    compare,
+    import_results,
+    recommend,
+    write_report,
+)
 from llmperf_core.cli.main import _parser, main
-from llmperf_core.errors import MissingExtraError, StoredRunError
+from llmperf_core.errors import MissingExtraError, StoredRunError, UsageError
 from llmperf_core.importers import save_runs
 from llmperf_core.load import Concurrency, ConstantRate, Gamma, Poisson
-from llmperf_core.report import stored_runs
 from llmperf_core.report.command import command_of
+from llmperf_core.results import load_runs
 from llmperf_core.run import Settings
 from llmperf_core.show.plots import plot as plot_module
 from llmperf_core.timeline import Failed
 from tests.report.hostile import EVIL, evil_run
-from tests.test_compare import SLOWER, SPEC, run, stage
+from tests.test_compare import SERVER, SLOWER, SPEC, run, stage
 
 STUDY = Path(__file__).parents[2] / "examples/published_study/llama2_sagemaker_tgi_1_0_3.csv"
 
@@ -162,11 +171,35 @@ def test_a_comparison_comes_first(tmp_path: Path) -> None:
     assert None in failures.values()
 
 
+def test_which_to_deploy_comes_first(tmp_path: Path) -> None:
+    """The pick of each rule, the picture of cost against latency, and the prices behind it."""
+    specs = [evolve(SPEC, target=f"http://{name}") for name in ("quick", "slow")]
+    runs = [run(stage(SERVER, spec=specs[0])), run(stage(SLOWER, 2, spec=specs[1]))]
+    for one in runs:
+        one.save(tmp_path / one.spec.target[-4:])
+    prices = ["--price", "http://quick=7.09", "--price", "http://slow=1.515"]
+    junit = ["--junit", str(tmp_path / "junit.xml")]
+    assert main(["report", str(tmp_path), *prices, *junit]) == 0
+    seen = Seen((tmp_path / "report.html").read_text("utf-8"))
+    first = seen.text.index("most cost-effective: http://slow at concurrency 8: ")
+    assert first < seen.text.index("Most throughput") < seen.text.index("Which to deploy")
+    assert "Cost against latency" in seen.text
+    assert "On the Pareto front: http://slow at concurrency 8: " in seen.text
+    assert "price: 7.09 USD/h" in seen.text
+    assert "## Which to deploy" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_a_choice_without_prices_has_no_picture() -> None:
+    """There is no cost to draw."""
+    with pytest.raises(UsageError, match="are there prices"):
+        recommend(run(stage())).plots.cost()
+
+
 def test_the_published_study_is_small(tmp_path: Path) -> None:
     """Sixty stages of fifteen targets in less than 3 MB, each target in the table of all."""
     runs = import_results("published-study", STUDY)
     save_runs(runs, tmp_path / "study")
-    stored = stored_runs(tmp_path / "study")
+    stored = load_runs(tmp_path / "study")
     assert [one.spec.target for one in stored] == [one.spec.target for one in runs]
     page = write_report(stored, tmp_path / "study")
     html = page.read_text("utf-8")

@@ -5,6 +5,7 @@ from functools import partial
 
 from attrs import frozen
 
+from llmperf_core.decide import Recommended
 from llmperf_core.errors import UsageError
 from llmperf_core.judge import Slo
 from llmperf_core.show.comparison import ComparisonView
@@ -197,6 +198,33 @@ class ComparisonPlots:
             title=f"{self._view.candidate} against {self._view.baseline}",
             alt=in_words(self._view),
             draw=partial(changes, self._view),
+        )
+
+
+@frozen
+class RecommendationPlots:
+    """The plots of a recommendation: `recommendation.plots.cost()`."""
+
+    _found: Recommended
+
+    def cost(self) -> Plot:
+        """Return cost against latency, with what nothing else beats in both.
+
+        Raises:
+            MissingExtraError: the extra `plots` is not installed.
+            UsageError: it was not asked for both, or no price is known.
+        """
+        need_altair()
+        from llmperf_core.show.plots.cost import cost, in_words, points_of
+
+        points = points_of(self._found)
+        if not points:
+            raise UsageError("nothing is ranked by both cost and latency: are there prices?")
+        figure = self._found["latency"].rule.figure
+        return Plot(
+            title="Cost against latency",
+            alt=in_words(points, figure),
+            draw=partial(cost, points, figure),
         )
 
 
