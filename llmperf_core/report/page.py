@@ -1,8 +1,7 @@
 """The report as one HTML file: no script, nothing loaded, light and dark, to be printed, too."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
 
 from attrs import frozen
 
@@ -22,11 +21,11 @@ from llmperf_core.show.calibration import calibrated
 from llmperf_core.show.comparison import CHANGE_COLUMNS, conclusions
 from llmperf_core.show.plots import Plot
 from llmperf_core.show.plots.plot import need_altair
+from llmperf_core.show.plots.subject import thinned
 from llmperf_core.show.telemetry import watch_lines
 from llmperf_core.show.view import METRIC_COLUMNS, StageView, in_a_word, instrument, measured
 from llmperf_core.target import Json
 
-Item = TypeVar("Item")
 DRAWN_STAGES = 8
 """So many stages have pictures of their own: more would make a file that no browser likes."""
 
@@ -58,7 +57,7 @@ def page(view: ReportView) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pictured = set(map(id, _spread([stage for _, stage in view.stages], DRAWN_STAGES)))
+    pictured = set(map(id, thinned([stage for _, stage in view.stages], DRAWN_STAGES)))
     return environment.get_template("page.html").render(
         view=view,
         version=__version__,
@@ -140,9 +139,3 @@ def _if_any(make: Callable[[], Plot]) -> Iterator[Drawn]:
     except UsageError:
         return
     yield Drawn(plot.svg(), plot.alt)
-
-
-def _spread(items: Sequence[Item], most: int) -> list[Item]:
-    if len(items) <= most:
-        return list(items)
-    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]

@@ -10,7 +10,7 @@ from llmperf_core.errors import UsageError
 from llmperf_core.judge import Slo
 from llmperf_core.show.comparison import ComparisonView
 from llmperf_core.show.plots.plot import Plot, need_altair
-from llmperf_core.show.plots.subject import Subject, said, statuses
+from llmperf_core.show.plots.subject import Subject, said, statuses, thinned
 from llmperf_core.show.view import measured, named
 
 _USUAL = ("ttft", "itl", "e2e")
@@ -162,7 +162,7 @@ class RunPlots:
         having = [subject for subject in self._subjects if subject.has(metric)]
         if not having:
             raise UsageError(f"no stage has values of {metric!r}")
-        drawn = _spread(having, _MOST_LINES)
+        drawn = thinned(having, _MOST_LINES)
         curves = [curve_of(subject, metric, subject.load) for subject in drawn]
         heading = f"{named(metric)} by percentile, under each load"
         caption = [
@@ -231,11 +231,3 @@ class RecommendationPlots:
 def _title(what: str, subject: Subject) -> str:
     whose = f"{subject.target}, {subject.load}"
     return f"{what}: {said(subject.view.verdict.status, whose, simulated=subject.simulated)}"
-
-
-def _spread(subjects: Sequence[Subject], most: int) -> list[Subject]:
-    """Return so many of them at even distances, the first and the last among them."""
-    if len(subjects) <= most:
-        return list(subjects)
-    step = (len(subjects) - 1) / (most - 1)
-    return [subjects[round(k * step)] for k in range(most)]

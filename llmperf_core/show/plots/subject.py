@@ -1,6 +1,7 @@
 """What is drawn: a measured stage, whole."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from attrs import frozen
 
@@ -9,6 +10,8 @@ from llmperf_core.load import load_label
 from llmperf_core.show.view import StageView, measured
 from llmperf_core.telemetry import Telemetry
 from llmperf_core.timeline import Observation, Timeline
+
+Item = TypeVar("Item")
 
 
 @frozen(kw_only=True, eq=False)
@@ -44,6 +47,13 @@ class Subject:
 def said(*parts: str, simulated: bool) -> str:
     """Return a caption: what matters most comes first, as the end of a long one is cut off."""
     return " · ".join([*(["SIMULATED"] if simulated else []), *parts])
+
+
+def thinned(items: Sequence[Item], most: int) -> list[Item]:
+    """Return so many of them at even distances, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
 
 
 def statuses(subjects: Sequence[Subject]) -> str:
