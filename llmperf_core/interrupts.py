@@ -40,8 +40,9 @@ def tell(words: str) -> None:
 def bounded(most: int = 2) -> Iterator[None]:
     """Let the first ending signals through, and none after those: what goes on is taking down.
 
-    A signal that would kill the process where it stands raises `KeyboardInterrupt` instead. Outside
-    the main thread, where no signal arrives, it changes nothing.
+    A signal that would kill the process where it stands raises `KeyboardInterrupt` first, and kills
+    the process after the block. Outside the main thread, where no signal arrives, it changes
+    nothing.
 
     Args:
         most: how many come through.
@@ -49,10 +50,10 @@ def bounded(most: int = 2) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = 0
+    came, killer = 0, None
 
     def hear(number: int, frame: FrameType | None) -> None:
-        nonlocal came
+        nonlocal came, killer
         came += 1
         if came > 1:
             _remind()
@@ -60,6 +61,7 @@ def bounded(most: int = 2) -> Iterator[None]:
             return
         before = handlers.before[number]
         if not callable(before):
+            killer = number
             raise KeyboardInterrupt
         before(number, frame)
 
@@ -69,6 +71,8 @@ def bounded(most: int = 2) -> Iterator[None]:
         yield
     finally:
         handlers.restore()
+        if killer is not None:
+            signal.raise_signal(killer)
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import anyio
@@ -31,20 +33,41 @@ def handlers() -> list[object]:
     return [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_two_come_through_and_no_more(
-    number: signal.Signals, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Also those that would kill; who goes on is told what is still there."""
+def test_two_come_through_and_no_more(capfd: pytest.CaptureFixture[str]) -> None:
+    """Who goes on is told what is still there."""
     before = handlers()
     with bounded(), reminding("an endpoint bills 7.09 USD/h"):
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)
+                os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
 
     assert handlers() == before
     assert capfd.readouterr().err == "llmperf: an endpoint bills 7.09 USD/h\n" * 2
+
+
+KILLED = """
+import os
+from llmperf_core.interrupts import bounded
+
+with bounded():
+    try:
+        os.kill(os.getpid(), {number})
+    except KeyboardInterrupt:
+        print("taken down", flush=True)
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_kills_does_so_after_the_block(number: signal.Signals) -> None:
+    """Whoever sent it sees that it worked, and what was brought up is gone."""
+    command = [sys.executable, "-c", KILLED.format(number=int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == -number
+    assert ended.stderr == ""
+    assert ended.stdout == "taken down\n"
 
 
 def test_what_is_ignored_stays_ignored() -> None:
