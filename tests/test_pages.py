@@ -1,7 +1,10 @@
 """What the pages show works as it is shown."""
 
+import ast
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +16,32 @@ from llmperf_core.testing import ReferenceServer, Script
 from tests.test_compare import SERVER, SLOWER, SPEC, run, stage
 
 DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(page.name for page in DOCS.glob("*.md"))
 WITH_PYTHON = [
     "index.md",
     "comparing.md",
+    "extending.md",
     "importing.md",
+    "instrument.md",
     "loads_and_workloads.md",
     "reading.md",
     "recommending.md",
     "searching.md",
+    "simulator.md",
+    "telemetry.md",
     "test_suites.md",
 ]
-WITH_COMMANDS = ["comparing.md", "importing.md", "reading.md", "recommending.md", "searching.md"]
+"""Their Python runs here, one block after the other."""
+ELSEWHERE = {
+    "fake_sagemaker.md": "tests/sagemaker/test_page_fake.py",
+    "local.md": "tests/local/container/test_page.py",
+    "testing.md": "tests/testing/test_docs_testing.py",
+}
+"""Their Python runs there: it needs what stands there."""
+ON_AWS = {"sagemaker.md"}
+"""Their Python would run in an AWS account; what it imports is held to exist."""
+OTHER_COMMANDS = {"pip", "pytest", "python", "export"}
+"""What else a shell is shown to run. `tests/test_readme.py` runs what README shows."""
 SHOWN_URL = "http://127.0.0.1:8080"
 
 
@@ -61,16 +79,51 @@ def test_python_runs_as_shown(page: str, url: str) -> None:
     for block in blocks(page, "python"):
         source = block.replace(SHOWN_URL, url)
         exec(compile(source, page, "exec"), namespace)  # noqa: S102 -- our own page
-    assert "lp" in namespace
+    assert namespace.keys() > {"__builtins__"}
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS)
-def test_commands_are_understood(page: str) -> None:
-    """Each `llmperf` command line has only options that exist."""
-    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    assert lines
-    for line in lines:
-        _parser().parse_args(shlex.split(line, comments=True)[1:])
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_every_page_runs_somewhere(page: str) -> None:
+    """A block that nothing runs is wrong sooner or later."""
+    here, there = page in WITH_PYTHON, ELSEWHERE.get(page)
+    assert bool(blocks(page, "python")) == (here or there is not None or page in ON_AWS)
+    if there is not None:
+        assert page in (DOCS.parent / there).read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(ON_AWS))
+def test_what_is_for_an_account_can_be_imported(page: str) -> None:
+    """And it is Python, with an `await` where a notebook may have one."""
+    for block in blocks(page, "python"):
+        tree = compile(
+            block, page, "exec", flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        )
+        imports: list[ast.stmt] = [
+            node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        exec(compile(ast.Module(imports, []), page, "exec"), {})  # noqa: S102 -- our own page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_understood(page: str) -> None:
+    """Each `llmperf` command line has only options that exist; no other program is unknown."""
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == "llmperf":
+                _parser().parse_args(words[1:])
+            elif words:
+                assert words[0] in OTHER_COMMANDS, line
+
+
+def test_the_example_of_two_settings() -> None:
+    """It measures both, and says what all figures come to."""
+    example = DOCS.parent / "examples" / "compare_settings.py"
+    ran = subprocess.run(
+        [sys.executable, example, "--duration", "2"], capture_output=True, text=True, check=True
+    )
+    assert "?max_batch_prefill_tokens=8192 against" in ran.stdout
+    assert re.search(r"All figures together: (better|worse|same|cannot tell)\.$", ran.stdout)
 
 
 def test_options_of_loads_are_understood() -> None:

@@ -17,7 +17,7 @@ import llmperf_core as lp
 from llmperf_core.testing import ReferenceServer, Script
 
 QUICK = Script(first_token_s=0.02, gap_s=0.02)
-SETTINGS = lp.Settings(duration_s=2, warmup_s=0, quiet=True)
+SETTINGS = lp.Settings(duration_s=1, warmup_s=0, quiet=True)
 ASK = lp.Fixed("Write of llamas", max_new_tokens=5)
 """
 
@@ -67,7 +67,7 @@ def test_the_example_suite(tmp_path: Path) -> None:
     assert "make it with --llmperf-update" in before
     assert "Traceback" not in before
 
-    until({"passed": 2}, suite, "--llmperf-update")
+    until({"passed": 1}, suite, "-k", "fast", "--llmperf-update")
     (baseline,) = suite.glob("baselines/chat/*")
     assert sorted(repeat.name for repeat in baseline.iterdir()) == ["1", "2", "3"]
     until({"passed": 1}, suite, "-k", "fast")
@@ -140,8 +140,7 @@ async def test_in_a_running_loop(llmperf_bench):
     assert "llmperf_ttft_p50_ms" in junit.read_text()
 
 
-@pytest.mark.parametrize("damage", ["run.json", "stages"])
-def test_a_damaged_baseline_is_named(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
     """With what to do."""
     suite = suite_of(
         tmp_path,
@@ -153,6 +152,6 @@ def test_it(llmperf_bench):
         conftest=CONFTEST,
     )
     until({"passed": 1}, suite, "--llmperf-update", "--llmperf-baselines", "kept")
-    (path,) = suite.glob(f"kept/it/*/1/{damage}")
-    shutil.rmtree(path) if path.is_dir() else path.write_text("{")
+    (path,) = suite.glob("kept/it/*/1/run.json")
+    path.write_text("{")
     assert "--llmperf-update" in until({"failed": 1}, suite, "--llmperf-baselines", "kept")
