@@ -40,6 +40,14 @@ from llmperf_core.recommendation import Recommendation, candidates_of, recommend
 from llmperf_core.report import write_report
 from llmperf_core.results import Explored, Run, StageResult, load_run, load_runs
 from llmperf_core.run import Deadlines, Settings
+from llmperf_core.studies import (
+    InterruptedStudyError,
+    Study,
+    StudyRun,
+    StudyTarget,
+    load_study,
+    read_study,
+)
 from llmperf_core.target import Endpoint, Options, Prompt, Target
 from llmperf_core.timeline import Timeline
 from llmperf_core.traces import read_trace
@@ -77,6 +85,7 @@ __all__ = [
     "Gated",
     "InOrder",
     "InterruptedRunError",
+    "InterruptedStudyError",
     "LLMPerfError",
     "LogNormal",
     "Metric",
@@ -100,6 +109,9 @@ __all__ = [
     "Slo",
     "StageResult",
     "Steps",
+    "Study",
+    "StudyRun",
+    "StudyTarget",
     "Synthetic",
     "Target",
     "Timeline",
@@ -119,8 +131,10 @@ __all__ = [
     "import_results",
     "load_run",
     "load_runs",
+    "load_study",
     "over_repeats",
     "read_dataset",
+    "read_study",
     "read_trace",
     "recommend",
     "sweep",

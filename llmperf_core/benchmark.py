@@ -22,11 +22,11 @@ from llmperf_core.results import Explored, Run, StageResult
 from llmperf_core.run.counting import counted
 from llmperf_core.run.environment import environment
 from llmperf_core.run.executors import in_own_process, in_process
-from llmperf_core.run.folder import RunFolder, RunSpec
+from llmperf_core.run.folder import RunFolder, RunSpec, StageFolder
 from llmperf_core.run.job import Executor, Job, Listener
 from llmperf_core.run.sampler import meters_of, sampling
 from llmperf_core.run.settings import Settings
-from llmperf_core.show.live import Live
+from llmperf_core.show.live import Display, Live
 from llmperf_core.target import CanReport, Careful, Endpoint, Prompt, Target
 from llmperf_core.timeline import Timeline
 from llmperf_core.workload import Synthetic, Workload
@@ -46,7 +46,7 @@ class InterruptedRunError(KeyboardInterrupt):
         self.run = run
 
 
-class _StoppedBeforeStartError(Exception):
+class StoppedBeforeStartError(Exception):
     """The target was still being brought up, so there is nothing to keep."""
 
 
@@ -120,7 +120,7 @@ def sweep(
     The arguments and what is raised are those of `bench`.
     """
     settings = _settled(settings, duration_s)
-    run, _ = _blocking(
+    run, _ = _measured(
         partial(_follow, target, _each(loads), workload=workload, slo=slo, settings=settings)
     )
     return run
@@ -166,7 +166,7 @@ def explore(
         InterruptedRunError: Ctrl-C; it holds the stages until then.
     """
     plan: Generator[Step, StageResult, Answer] = question.plan()
-    run, answer = _blocking(
+    run, answer = _measured(
         partial(_follow, target, plan, workload=workload, slo=None, settings=settings)
     )
     return _explored(run, answer)
@@ -203,25 +203,38 @@ def _settled(settings: Settings, duration_s: float | None) -> Settings:
     return settings if duration_s is None else evolve(settings, duration_s=duration_s)
 
 
-def _blocking(measure: Callable[..., Awaitable[tuple[Run, T]]]) -> tuple[Run, T]:
+def _measured(measure: Callable[..., Awaitable[tuple[Run, T]]]) -> tuple[Run, T]:
+    """Measure here and now; Ctrl-C keeps what there is."""
+    try:
+        (run, answer), interrupted = blocking(measure)
+    except StoppedBeforeStartError:
+        raise KeyboardInterrupt from None
+    if interrupted:
+        raise InterruptedRunError(run) from None
+    return run, answer
+
+
+def blocking(measure: Callable[..., Awaitable[T]]) -> tuple[T, bool]:
     """Run it on an event loop in a thread of its own, so that a running loop is no hindrance.
 
     Ctrl-C reaches this thread: it stops the measuring and keeps what there is; a second one
     cancels that, too; whatever comes then waits until the target has been taken down.
+
+    Args:
+        measure: takes an event `stop`; once that is set, it is to return what there is.
+
+    Returns:
+        What it returned, and whether Ctrl-C came.
     """
     options = {"use_uvloop": sys.platform != "win32"}
     with bounded(), start_blocking_portal("asyncio", backend_options=options) as portal:
         stop = portal.call(anyio.Event)
         running = portal.start_task_soon(partial(measure, stop=stop))
         try:
-            return running.result()
+            return running.result(), False
         except KeyboardInterrupt:
             portal.call(stop.set)
-            try:
-                run, _ = running.result()
-            except _StoppedBeforeStartError:
-                raise KeyboardInterrupt from None
-            raise InterruptedRunError(run) from None
+            return running.result(), True
 
 
 async def _follow(
@@ -237,16 +250,11 @@ async def _follow(
     if isinstance(target, str):
         target = target_of(target)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
-    sweep = _Sweep(target, workload, slo, evolve(settings, seed=seed), stop)
-    try:
-        return await sweep.run(plan)
-    except BaseExceptionGroup as group:
-        error = leaf_of(group)
-        raise error from error.__cause__
+    return await Sweep(target, workload, slo, evolve(settings, seed=seed), stop).run(plan)
 
 
 @frozen
-class _Sweep:
+class Sweep:
     """What the stages of a run share."""
 
     target: Target
@@ -254,13 +262,26 @@ class _Sweep:
     slo: Slo | None
     settings: Settings
     stop: anyio.Event
-    live: Live = field(init=False)
+    """Once it is set, the stage under way ends at once, and no other is begun."""
+    display: Display = field()
 
-    @live.default
-    def _live(self) -> Live:
+    @display.default
+    def _display(self) -> Display:
         return Live(quiet=self.settings.quiet)
 
     async def run(self, plan: Generator[Step, StageResult, T]) -> tuple[Run, T | None]:
+        """Measure what the plan asks for; return the stages, and what it returns unless stopped.
+
+        Raises:
+            StoppedBeforeStartError: `stop` was set before the target was up.
+        """
+        try:
+            return await self._run(plan)
+        except BaseExceptionGroup as group:
+            error = leaf_of(group)
+            raise error from error.__cause__
+
+    async def _run(self, plan: Generator[Step, StageResult, T]) -> tuple[Run, T | None]:
         stages: list[StageResult] = []
         answer: T | None = None
         async with self._open_target() as endpoint:
@@ -269,13 +290,14 @@ class _Sweep:
                 # Where the server would refuse every request, nothing is written nor measured.
                 endpoint.codec.caveats(Prompt(text="any", max_new_tokens=1))
             spec = self._spec(endpoint, workload)
-            place = self.settings.folder
-            folder = RunFolder(place, spec) if place is not None else None
+            path = self.settings.folder
+            folder = RunFolder(path, spec) if path is not None else None
             try:
                 step = next(plan)
                 while not self.stop.is_set():
                     job = self._job(len(stages), step, endpoint, workload)
-                    stages.append(await self._stage(job, spec, folder))
+                    place = folder.new_stage(job.load, cell=step.cell) if folder else None
+                    stages.append(await self._stage(job, spec, place))
                     step = plan.send(stages[-1])
             except StopIteration as end:
                 answer = end.value
@@ -288,7 +310,7 @@ class _Sweep:
             workload=workload,
             settings=_settled(self.settings, step.duration_s),
             # No stage may ask what an earlier one has asked: a prefix cache would answer.
-            seed=(self.settings.seed or 0) + number,
+            seed=(self.settings.seed or 0) + number if step.seed is None else step.seed,
         )
 
     @asynccontextmanager
@@ -304,7 +326,7 @@ class _Sweep:
 
             tasks.start_soon(give_up_when_stopped)
             with ExitStack() as waiting:
-                state = self.live.waiting(f"bringing up {self.target.name} …")
+                state = self.display.waiting(f"bringing up {self.target.name} …")
                 report = waiting.enter_context(state)
                 target = self.target
                 if isinstance(target, CanReport):
@@ -315,7 +337,7 @@ class _Sweep:
                     yield endpoint
             tasks.cancel_scope.cancel()
         if not opened.is_set():
-            raise _StoppedBeforeStartError
+            raise StoppedBeforeStartError
 
     def _spec(self, endpoint: Endpoint, workload: Workload) -> RunSpec:
         return RunSpec(
@@ -334,8 +356,7 @@ class _Sweep:
             environment=environment(),
         )
 
-    async def _stage(self, job: Job, spec: RunSpec, folder: RunFolder | None) -> StageResult:
-        place = folder.new_stage(job.load) if folder is not None else None
+    async def _stage(self, job: Job, spec: RunSpec, place: StageFolder | None) -> StageResult:
         meters = await meters_of(job.endpoint, self.settings)
         # They stay here: the measuring process has other things to do.
         job = evolve(job, endpoint=evolve(job.endpoint, meters=()))
@@ -343,7 +364,7 @@ class _Sweep:
         execute: Executor = in_process if self.settings.in_process else in_own_process
         with (
             place.journal() if place is not None else nullcontext() as journal,
-            self.live.stage(show.load_label(job.load), _planned_s(job.settings)) as live,
+            self.display.stage(show.load_label(job.load), _planned_s(job.settings)) as live,
         ):
 
             def note(timeline: Timeline) -> None:
@@ -355,15 +376,16 @@ class _Sweep:
             async with sampling(meters, self.settings) as sampler:
                 listener = Listener(note=note, report=sampler.heard(live.report))
                 observation = await execute(job, listener, self.stop)
+        telemetry = sampler.telemetry(observation.zero_at_ns)
+        if place is not None:
+            # First of all: from now on nothing of the stage can be lost.
+            place.finish(observation, telemetry)
         result = StageResult.of(
-            timelines,
-            observation,
-            load=job.load,
-            spec=spec,
-            telemetry=sampler.telemetry(observation.zero_at_ns),
+            timelines, observation, load=job.load, spec=spec, telemetry=telemetry
         )
         if place is not None:
-            result.finish(place)
+            result.keep(place)
+            result = evolve(result, cell=place.cell)
         return result
 
 

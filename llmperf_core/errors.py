@@ -5,6 +5,7 @@
     │   ├── TargetUrlError          the target is not one that a backend understands
     │   ├── MissingExtraError       an optional dependency is not installed
     │   ├── UnlikeRunsError         what is to be compared differs in what must be alike
+    │   ├── StudyFileError          a file does not say a study
     │   ├── ImportFileError         a file of another tool is not what it is said to be
     │   └── BudgetError             it could cost more than was allowed
     ├── TargetError                 the target could not be brought up or reached   (exit status 3)
@@ -86,6 +87,24 @@ class ImportFileError(UsageError):
     def __init__(self, path: Path | str, format: str, reason: str) -> None:  # noqa: A002
         super().__init__(f"{str(path)!r} cannot be imported as {format}: {reason}")
         self.path, self.format, self.reason = Path(path), format, reason
+
+
+class StudyFileError(UsageError):
+    """A file does not say a study.
+
+    Args:
+        path: the file.
+        where: the key in it, such as `targets[2].url`; empty for the file itself.
+        reason: what is wrong there, and what was expected.
+    """
+
+    path: Path
+    where: str
+    reason: str
+
+    def __init__(self, path: Path | str, where: str, reason: str) -> None:
+        super().__init__(f"{path}: {where + ': ' if where else ''}{reason}")
+        self.path, self.where, self.reason = Path(path), where, reason
 
 
 class BudgetError(UsageError):

@@ -81,6 +81,8 @@ class StageResult:
     """What that comes to over the window."""
     split: Split | None = None
     """Where the time of a request went; None where the server does not tell."""
+    cell: str | None = None
+    """The address of the cell of a study that it is; None if it is none's."""
 
     @classmethod
     def of(
@@ -136,13 +138,14 @@ class StageResult:
         if self.aggregate is not None:
             raise UsageError("only figures of this stage were imported: it has no goodput")
         spec = evolve(self.spec, slo=slo)
-        return self.of(
+        judged = self.of(
             self.timelines,
             self.observation,
             load=self.load,
             spec=spec,
             telemetry=self.telemetry,
         )
+        return evolve(judged, cell=self.cell)
 
     def with_telemetry(self, later: Telemetry) -> Self:
         """Return the same measurement, judged with what was learned of it afterwards.
@@ -211,7 +214,7 @@ class StageResult:
             telemetry=self.telemetry,
         )
 
-    def finish(self, folder: StageFolder) -> None:
+    def keep(self, folder: StageFolder) -> None:
         """Write into its folder what was made of the measurement."""
         log = io.StringIO()
         files = {"summary.json": json_file(self.to_dict())}
@@ -223,9 +226,7 @@ class StageResult:
             recorded = record_all(samples(self.timelines, window), metrics)
             write_log(log, recorded, window=window)
             files["histograms.hlog"] = log.getvalue().encode()
-        if self.telemetry is not None:
-            files[FILE] = telemetry_file(self.telemetry)
-        folder.finish(self.observation, files)
+        folder.keep(files)
 
     def keep_telemetry(self, path: Path) -> None:
         """Write what was learned afterwards into the stage's folder, and what it makes of it.
@@ -263,11 +264,12 @@ class Run:
         """
         kept = RunFolder(Path(folder), self.spec)
         for stage in self.stages:
-            place = kept.new_stage(stage.load)
+            place = kept.new_stage(stage.load, cell=stage.cell)
             with place.journal() as journal:
                 for timeline in stage.timelines:
                     journal.append(timeline)
-            stage.finish(place)
+            place.finish(stage.observation, stage.telemetry)
+            stage.keep(place)
 
     @property
     def view(self) -> show.RunView:
@@ -346,16 +348,18 @@ def _verdict(
 
 def _read_back(stage: StoredStage, spec: RunSpec) -> StageResult:
     if stage.aggregate is not None:
-        return StageResult.of_aggregate(
+        result = StageResult.of_aggregate(
             stage.aggregate, stage.observation, load=stage.load, spec=spec
         )
-    return StageResult.of(
-        stage.timelines,
-        stage.observation,
-        load=stage.load,
-        spec=spec,
-        telemetry=stage.telemetry,
-    )
+    else:
+        result = StageResult.of(
+            stage.timelines,
+            stage.observation,
+            load=stage.load,
+            spec=spec,
+            telemetry=stage.telemetry,
+        )
+    return evolve(result, cell=stage.cell)
 
 
 def load_runs(folder: Path | str) -> list[Run]:

@@ -108,3 +108,13 @@ def format_duration(nanoseconds: float) -> str:
     if size < NS_PER_S:
         return f"{format_number(ms_from_ns(nanoseconds))} ms"
     return f"{format_number(s_from_ns(nanoseconds))} s"
+
+
+def format_span(seconds: float | None) -> str:
+    """Return how long something takes that people wait for: `45 s`, `12.5 min`, `3.20 h`."""
+    if seconds is None or seconds < 59.95:
+        return "–" if seconds is None else f"{format_number(seconds)} s"
+    hours = h_from_s(seconds)
+    return (
+        f"{format_number(min_from_h(hours))} min" if hours < 0.9995 else f"{format_number(hours)} h"
+    )

@@ -22,6 +22,7 @@ from llmperf_core.cli import (
     report,
     search,
     serve,
+    study,
     targets,
 )
 from llmperf_core.errors import LLMPerfError
@@ -37,6 +38,7 @@ _COMMANDS = {
     "report": (report, "write a page, Markdown, CSV and JUnit XML of a run"),
     "search": (search, "find the highest load that keeps limits, or that saturates"),
     "serve": (serve, "run a simulated server for other programs"),
+    "study": (study, "plan and run a study: which target, under which load, at what price"),
     "targets": (targets, "list what can be measured"),
 }
 

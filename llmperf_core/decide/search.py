@@ -50,6 +50,10 @@ class Step:
     load: LoadProfile
     duration_s: float | None = None
     """Length of the window; None leaves it to the settings."""
+    seed: int | None = None
+    """Of its prompts and arrivals; None takes one that no other stage of the run has."""
+    cell: str | None = None
+    """The address of the cell of a study that it is; None if it is none's."""
 
 
 class Measured(Protocol):

@@ -27,7 +27,7 @@ from llmperf_core.errors import StoredRunError
 from llmperf_core.judge import Aggregate, Slo, Source
 from llmperf_core.load import LoadProfile, load_of, record_of
 from llmperf_core.run.journal import Journal, StoredTimelines, read_journal
-from llmperf_core.run.readings import read_telemetry
+from llmperf_core.run.readings import FILE, read_telemetry, telemetry_file
 from llmperf_core.run.settings import Settings
 from llmperf_core.target import Json
 from llmperf_core.telemetry import Telemetry
@@ -82,6 +82,8 @@ class StoredStage:
     aggregate: Aggregate | None = None
     """What is known of it where no request is."""
     telemetry: Telemetry | None = None
+    cell: str | None = None
+    """The address of the cell of a study that it is; None if it is none's."""
 
 
 class RunFolder:
@@ -107,11 +109,16 @@ class RunFolder:
         write_file(path / "run.json", json_file({"schema": SCHEMA, **stored}))
         self._stages = 0
 
-    def new_stage(self, load: LoadProfile) -> "StageFolder":
-        """Make the folder of the next stage."""
+    def new_stage(self, load: LoadProfile, *, cell: str | None = None) -> "StageFolder":
+        """Make the folder of the next stage.
+
+        Args:
+            load: that it is measured under.
+            cell: the address of the cell of a study that it is.
+        """
         self._stages += 1
         name = f"{self._stages:02d}-{load.kind}-{load.value:g}"
-        return StageFolder(self.path / "stages" / name, load)
+        return StageFolder(self.path / "stages" / name, load, cell)
 
 
 class StageFolder:
@@ -121,28 +128,33 @@ class StageFolder:
         StoredRunError: it cannot be written.
     """
 
-    def __init__(self, path: Path, load: LoadProfile) -> None:
-        self.path = path
+    def __init__(self, path: Path, load: LoadProfile, cell: str | None = None) -> None:
+        self.path, self.cell = path, cell
         try:
             path.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise StoredRunError(path, f"cannot be made: {error.strerror}") from error
-        self._load = record_of(load)
-        write_file(path / "stage.json", json_file({"load": self._load, "observation": None}))
+        self._what = {"load": record_of(load), **({} if cell is None else {"cell": cell})}
+        write_file(path / "stage.json", json_file({**self._what, "observation": None}))
 
     def journal(self) -> Journal:
         """Open the journal, to be written while the stage goes on."""
         return Journal(self.path / "timelines.jsonl")
 
-    def finish(self, observation: Observation, files: Mapping[str, bytes]) -> None:
-        """Write what is known when the stage has ended.
+    def finish(self, observation: Observation, telemetry: Telemetry | None = None) -> None:
+        """Write the rest of the measurement when the stage has ended.
 
         Args:
-            observation: what the harness saw of itself.
-            files: what was made of the measurement, by file name.
+            observation: what the harness saw of itself. Once it is written, the stage is complete.
+            telemetry: what was read meanwhile.
         """
-        stage = {"load": self._load, "observation": asdict(observation)}
+        if telemetry is not None:
+            write_file(self.path / FILE, telemetry_file(telemetry))
+        stage = {**self._what, "observation": asdict(observation)}
         write_file(self.path / "stage.json", json_file(stage))
+
+    def keep(self, files: Mapping[str, bytes]) -> None:
+        """Write what was made of the measurement, by file name."""
         for name, content in files.items():
             write_file(self.path / name, content)
 
@@ -191,6 +203,7 @@ def _read_stage(path: Path, spec: RunSpec) -> StoredStage:
         aggregate=_read_aggregate(path / "aggregate.json"),
         observation=observation or _observation_after_crash(timelines, spec.settings),
         telemetry=read_telemetry(path),
+        cell=stored.get("cell"),
     )
 
 

@@ -7,6 +7,7 @@ leaves out.
 import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias, overload
 
@@ -181,6 +182,9 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Whoever says after this that the stage is complete relies on its being on the disk.
+        with suppress(OSError):
+            os.fsync(self._file.fileno())
         self._file.close()
 
 

@@ -26,6 +26,7 @@ from llmperf_core.show.html import (
     stage_html,
 )
 from llmperf_core.show.recommendation import recommendation_document
+from llmperf_core.show.study import StudiedCell, StudiedTarget, StudyView, render_study
 from llmperf_core.show.table import (
     as_text,
     render,
@@ -44,6 +45,9 @@ __all__ = [
     "PairView",
     "RunView",
     "StageView",
+    "StudiedCell",
+    "StudiedTarget",
+    "StudyView",
     "arrow_table",
     "as_text",
     "calibration_document",
@@ -60,6 +64,7 @@ __all__ = [
     "render_comparison",
     "render_detectable",
     "render_recommendation",
+    "render_study",
     "request_columns",
     "run_document",
     "run_html",

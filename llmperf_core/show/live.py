@@ -3,8 +3,8 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 # The percentiles shown are of the latest requests only: the summary at the end has them all.
 _REMEMBERED = 256
+
+
+class Display(Protocol):
+    """Where it is shown how a run stands."""
+
+    def waiting(self, what: str) -> AbstractContextManager[Callable[[str], None]]:
+        """Say what is being waited for; what is yielded takes a few words on how that stands."""
+        ...
+
+    def stage(self, title: str, planned_s: float | None) -> AbstractContextManager["LiveStage"]:
+        """Show one stage, which takes `planned_s` if that is known."""
+        ...
 
 
 class Live:
@@ -103,7 +115,7 @@ def _in_notebook(shown: Shown, title: str, planned_s: float | None) -> Line:
 
 
 class LiveStage:
-    """One stage on the screen; takes what the stage's listener is told."""
+    """One stage on the screen; takes what the stage's listener is told.
 
     def __init__(self, line: Line) -> None:
         self._line = line

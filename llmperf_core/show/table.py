@@ -59,10 +59,10 @@ def render(view: RunView, console: Console) -> None:
     if not view.stages:
         console.print("no stages")
         return
-    _print_table(stage_columns(view.stages), view.stages, console)
+    print_table(stage_columns(view.stages), view.stages, console)
     if len(view.stages) == 1:
         console.print()
-        _print_table(METRIC_COLUMNS, measured(view.stages[0].summary), console)
+        print_table(METRIC_COLUMNS, measured(view.stages[0].summary), console)
     for stage in view.stages:
         console.print()
         _print_notes(stage, console)
@@ -94,7 +94,7 @@ def render_comparison(view: ComparisonView, console: Console) -> None:
     console.print(heading)
     for pair in view.pairs:
         console.print(Text(f"\n{pair.load}"))
-        _print_table(CHANGE_COLUMNS, pair.changes, console)
+        print_table(CHANGE_COLUMNS, pair.changes, console)
     console.print()
     for line in conclusions(view):
         console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
@@ -105,7 +105,7 @@ def render_detectable(view: DetectableView, console: Console) -> None:
     from rich.text import Text
 
     console.print(Text(view.baseline, style="bold", overflow="fold"))
-    _print_table(DETECTABLE_COLUMNS, view.rows, console)
+    print_table(DETECTABLE_COLUMNS, view.rows, console)
 
 
 def render_recommendation(found: Recommended, console: Console) -> None:
@@ -144,7 +144,7 @@ def _print_notes(view: StageView, console: Console) -> None:
         console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
-def _print_table(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> None:
+def print_table(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> None:
     """Print what fits, and the names of the columns for which there was no room."""
     from rich.text import Text
 

@@ -23,6 +23,7 @@ FRONT = {
     "recommendation",
     "report",
     "results",
+    "studies",
     "traces",
 }
 
@@ -57,6 +58,8 @@ ARROWS: dict[str, set[str]] = {
     "comparison": {*WORDS, "load", "judge", "show", "results"},
     "gate": {*WORDS, "judge", "results", "comparison"},
     "recommendation": {*WORDS, "load", "judge", "decide", "show", "results", "comparison"},
+    "studies": {*WORDS, *STEPS, "backends", "benchmark", "results", "traces", "recommendation"}
+    - {"wire"},
     "importers": {*WORDS, "load", "run", "judge", "results"},
     "report": {
         *WORDS,

@@ -67,7 +67,8 @@ def write_stage(
         for index, at_s in enumerate(ended_at_s):
             journal.append(timeline(index, at_s))
     if finished:
-        stage.finish(OBSERVATION, {"summary.json": b"{}\n"})
+        stage.finish(OBSERVATION)
+        stage.keep({"summary.json": b"{}\n"})
     return stage.path
 
 
@@ -170,7 +171,7 @@ def test_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> No
     before = files(tmp_path)
 
     with pytest.raises(StoredRunError, match="cannot be written"):
-        stage.finish(OBSERVATION, {"summary.json": b"{}"})
+        stage.keep({"summary.json": b"{}"})
     assert files(tmp_path) == before
 
 

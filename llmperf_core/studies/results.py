@@ -1,0 +1,186 @@
+"""What a study has measured, read back from its folder."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attrs import asdict, frozen
+
+from llmperf_core import show
+from llmperf_core.bringup import Price
+from llmperf_core.load import LoadProfile, load_of
+from llmperf_core.results import Run, StageResult, load_run
+from llmperf_core.studies.folder import (
+    SCHEMA,
+    StoredCell,
+    StoredTarget,
+    findings,
+    read_study,
+    run_folders,
+    spent_usd,
+)
+from llmperf_core.target import Json
+
+_TEXT_WIDTH = 120
+
+
+@frozen(kw_only=True, eq=False)
+class CellResult:
+    """One cell of a study, and what was measured."""
+
+    id: str
+    """Its address."""
+    target: str
+    load: LoadProfile
+    repeat: int
+    stage: StageResult | None
+    """None as long as it is missing."""
+
+
+@frozen(kw_only=True, eq=False)
+class TargetResult:
+    """One target of a study."""
+
+    name: str
+    labels: Mapping[str, str]
+    price: Price | None
+    cells: tuple[CellResult, ...]
+    runs: tuple[Run, ...]
+    """Its bring-ups, in order. Stages that were interrupted are in them, too."""
+    finding: str | None
+    """What went wrong with it when it was last brought up; None if nothing did."""
+
+    @property
+    def stages(self) -> tuple[StageResult, ...]:
+        """What was measured of it, in the order of the cells."""
+        return tuple(cell.stage for cell in self.cells if cell.stage is not None)
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class StudyRun:
+    """What a study has measured so far, whoever measured it and in however many goes."""
+
+    folder: Path
+    targets: tuple[TargetResult, ...]
+    spent_usd: float
+    """What the bring-ups have cost. One whose end is not known has cost its worst case."""
+
+    @property
+    def cells(self) -> tuple[CellResult, ...]:
+        """All cells, target by target."""
+        return tuple(cell for target in self.targets for cell in target.cells)
+
+    @property
+    def missing(self) -> tuple[CellResult, ...]:
+        """The cells that are still to be measured."""
+        return tuple(cell for cell in self.cells if cell.stage is None)
+
+    def __getitem__(self, target: str) -> TargetResult:
+        for result in self.targets:
+            if result.name == target:
+                return result
+        raise KeyError(target)
+
+    def to_dict(self) -> Mapping[str, Json]:
+        """Return the `--json` document, schema `llmperf.study/1`."""
+        return {
+            "schema": SCHEMA,
+            "spent_usd": self.spent_usd,
+            "missing": len(self.missing),
+            "targets": [_document(target) for target in self.targets],
+        }
+
+    @property
+    def view(self) -> show.StudyView:
+        """The study as tables take it."""
+        return show.StudyView(
+            targets=[
+                show.StudiedTarget(
+                    name=target.name,
+                    cells=[
+                        show.StudiedCell(cell.load, cell.repeat, _view(cell.stage))
+                        for cell in target.cells
+                    ],
+                    simulated=any(run.spec.simulated for run in target.runs),
+                    finding=target.finding,
+                )
+                for target in self.targets
+            ],
+            spent_usd=self.spent_usd,
+        )
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=_TEXT_WIDTH, no_color=True)
+        with console.capture() as captured:
+            show.render_study(self.view, console)
+        return captured.get().rstrip()
+
+
+def load_study(folder: Path | str) -> StudyRun:
+    """Read a study's folder, and judge what was measured anew.
+
+    Raises:
+        StoredRunError: it is no study's folder, of an unknown version, or damaged.
+    """
+    path = Path(folder)
+    study = read_study(path)
+    runs = {run: load_run(run) for run in run_folders(path)}
+    found = findings(path)
+    return StudyRun(
+        folder=path,
+        targets=tuple(_target(target, runs, found.get(target.name)) for target in study.targets),
+        spent_usd=spent_usd(path),
+    )
+
+
+def _target(stored: StoredTarget, runs: Mapping[Path, Run], finding: str | None) -> TargetResult:
+    of_it = tuple(run for run in runs.values() if run.spec.target == stored.name)
+    measured = {
+        stage.cell: stage
+        for run in of_it
+        for stage in run.stages
+        if stage.cell is not None and not stage.observation.interrupted
+    }
+    return TargetResult(
+        name=stored.name,
+        labels=stored.labels,
+        price=stored.price,
+        cells=tuple(_cell(stored.name, cell, measured.get(cell.id)) for cell in stored.cells),
+        runs=of_it,
+        finding=finding,
+    )
+
+
+def _cell(target: str, stored: StoredCell, stage: StageResult | None) -> CellResult:
+    return CellResult(
+        id=stored.id,
+        target=target,
+        load=load_of(stored.load),
+        repeat=stored.repeat,
+        stage=stage,
+    )
+
+
+def _view(stage: StageResult | None) -> show.StageView | None:
+    return None if stage is None else stage.view
+
+
+def _document(target: TargetResult) -> Mapping[str, Json]:
+    cells: Sequence[Mapping[str, Json]] = [
+        {
+            "id": cell.id,
+            "load": show.load_label(cell.load),
+            "repeat": cell.repeat,
+            "stage": None if cell.stage is None else cell.stage.to_dict(),
+        }
+        for cell in target.cells
+    ]
+    return {
+        "target": target.name,
+        "labels": target.labels,
+        "price": None if target.price is None else asdict(target.price),
+        "finding": target.finding,
+        "cells": cells,
+    }
