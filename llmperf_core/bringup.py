@@ -43,6 +43,20 @@ class BringUp:
 
 
 @frozen(kw_only=True)
+class Quota:
+    """A limit to how many targets of a kind can be up at a time.
+
+    Raises:
+        ValueError: the number is negative.
+    """
+
+    name: str
+    """Targets whose findings have a quota of this name share it."""
+    available: int = field(validator=ge(0))
+    """So many more may come up now."""
+
+
+@frozen(kw_only=True)
 class Finding:
     """What was found before a target was brought up."""
 
@@ -50,6 +64,8 @@ class Finding:
     """What it is, with its figures, and what to do."""
     refused: bool = False
     """The bring-up would fail for it: a quota of 0, a model that does not fit."""
+    quota: Quota | None = None
+    """What it counts against; others of the same quota wait until it is gone."""
 
 
 @runtime_checkable

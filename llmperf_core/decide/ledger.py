@@ -1,5 +1,7 @@
 """A budget, and what is held and spent of it."""
 
+from math import fsum
+
 from attrs import define, field
 from attrs.validators import ge, optional
 
@@ -26,15 +28,18 @@ class Ledger:
     @property
     def held_usd(self) -> float:
         """What is reserved and not settled yet."""
-        return sum(self._held_usd.values())
+        return fsum(self._held_usd.values())
 
     def covers(self, usd: float) -> bool:
         """Return whether so much can be reserved now."""
-        return self.max_usd is None or self.spent_usd + self.held_usd + usd <= self.max_usd
+        return self.max_usd is None or self._with(usd) <= self.max_usd
 
     def may_cover_later(self, usd: float) -> bool:
         """Return whether so much can be reserved should what is held turn out to be unspent."""
         return self.max_usd is None or self.spent_usd + usd <= self.max_usd
+
+    def _with(self, usd: float) -> float:
+        return fsum([self.spent_usd, *self._held_usd.values(), usd])
 
     def reserve(self, what: str, usd: float) -> None:
         """Hold the worst case of something.

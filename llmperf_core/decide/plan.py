@@ -14,6 +14,8 @@ from llmperf_core.run import Settings
 from llmperf_core.target import Json
 from llmperf_core.units import format_span, format_usd, h_from_s
 
+PARALLEL = "parallel"
+"""The limit that all targets share that cost money."""
 _AROUND_STAGE_S = 30.0
 """At worst, beside warm-up, window and drain: the measuring process comes and goes, each with a
 patience of 10 s, and the figures are made."""
@@ -72,6 +74,11 @@ class PlannedBringUp:
     def refusal(self) -> str | None:
         """Why it would not come up; None if nothing speaks against it."""
         return next((finding.detail for finding in self.findings if finding.refused), None)
+
+    @property
+    def quotas(self) -> tuple[str, ...]:
+        """The names of the quotas that it counts against, in their order."""
+        return tuple(sorted({f.quota.name for f in self.findings if f.quota is not None}))
 
     @property
     def measuring_s(self) -> float:
@@ -181,6 +188,16 @@ class Plan:
     def paid(self) -> tuple[PlannedBringUp, ...]:
         """Those of them that need a budget."""
         return tuple(b for b in self.runnable if b.paid)
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """How many of those that need a budget can be up at a time, by what limits them."""
+        limits = {PARALLEL: self.parallel}
+        for finding in (finding for bring_up in self.paid for finding in bring_up.findings):
+            if finding.quota is not None:
+                name, available = finding.quota.name, max(finding.quota.available, 1)
+                limits[name] = min(limits.get(name, available), available)
+        return limits
 
     @property
     def cells(self) -> int:

@@ -74,7 +74,6 @@ class StudyFolder:
 
     Args:
         path: created if it does not exist.
-        study: is written at once; the cells that are there stay.
         resume: go on with a study that is there already.
 
     Raises:
@@ -82,7 +81,7 @@ class StudyFolder:
             work on it, or it cannot be written.
     """
 
-    def __init__(self, path: Path, study: StoredStudy, *, resume: bool) -> None:
+    def __init__(self, path: Path, *, resume: bool) -> None:
         self.path = path
         if (path / "study.json").exists() and not resume:
             raise StoredRunError(path, "there is a study in it already; resume it: --resume")
@@ -95,7 +94,6 @@ class StudyFolder:
         try:
             self._hold()
             self._end_last_line()
-            write_file(path / "study.json", study_file(study))
         except BaseException:
             os.close(self._journal)
             raise
@@ -105,6 +103,14 @@ class StudyFolder:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._journal)
+
+    def begin(self, study: StoredStudy) -> None:
+        """Write what is studied from now on; what is measured stays.
+
+        Raises:
+            StoredRunError: it cannot be written.
+        """
+        write_file(self.path / "study.json", study_file(study))
 
     def append(self, event: str, **fields: Json) -> None:
         """Write an event into the journal; it is on the disk when this returns.

@@ -1,7 +1,8 @@
 """Run a study: bring up one target after the other, within a budget, and measure its cells."""
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AsyncExitStack
 
 import anyio
 from attrs import define, evolve, field, frozen
@@ -12,7 +13,7 @@ from llmperf_core.bringup import Paid
 from llmperf_core.decide import Step
 from llmperf_core.decide.cells import Question
 from llmperf_core.decide.ledger import Ledger
-from llmperf_core.decide.plan import Plan, PlannedBringUp
+from llmperf_core.decide.plan import PARALLEL, Plan, PlannedBringUp
 from llmperf_core.errors import BudgetError, LLMPerfError, StoredRunError
 from llmperf_core.judge import Slo
 from llmperf_core.results import StageResult
@@ -20,7 +21,7 @@ from llmperf_core.show.board import Board, Lane
 from llmperf_core.studies.entry import StudyTarget
 from llmperf_core.studies.folder import StudyFolder
 from llmperf_core.target import Target
-from llmperf_core.units import format_usd, s_from_ns
+from llmperf_core.units import s_from_ns
 
 
 @frozen(kw_only=True)
@@ -48,6 +49,7 @@ class StudyRunner:
     ledger: Ledger
     stop: anyio.Event
     board: Board
+    clock: Callable[[], int] = time.monotonic_ns
     _settled: anyio.Event = field(factory=anyio.Event, init=False)
     """Is set, and replaced, whenever a bring-up has ended and what it did not spend is free."""
 
@@ -55,15 +57,8 @@ class StudyRunner:
         """Measure what can be measured: first what costs nothing, one at a time, then the rest.
 
         Raises:
-            BudgetError: something costs money, and no budget is given.
             StoredRunError: the folder cannot be written.
         """
-        if plan.paid and self.ledger.max_usd is None:
-            raise BudgetError(
-                ", ".join(bring_up.target for bring_up in plan.paid),
-                f"{format_usd(sum(b.worst_usd for b in plan.paid))} at worst",
-                0.0,
-            )
         for bring_up in plan.bring_ups:
             if bring_up.refusal is not None and bring_up.cells:
                 self._failed(bring_up, bring_up.refusal)
@@ -71,36 +66,40 @@ class StudyRunner:
             for bring_up in plan.runnable:
                 if not bring_up.paid:
                     await self._bring_up(bring_up)
-            slots = anyio.CapacityLimiter(plan.parallel)
+            slots = {name: anyio.CapacityLimiter(n) for name, n in plan.limits.items()}
             async with anyio.create_task_group() as tasks:
                 for bring_up in plan.paid:
                     tasks.start_soon(self._in_a_slot, slots, bring_up)
 
-    async def _in_a_slot(self, slots: anyio.CapacityLimiter, bring_up: PlannedBringUp) -> None:
-        async with slots:
+    async def _in_a_slot(
+        self, slots: Mapping[str, anyio.CapacityLimiter], bring_up: PlannedBringUp
+    ) -> None:
+        """Wait for the quotas of a target, and last of all for its turn, which others may take."""
+        async with AsyncExitStack() as held:
+            for name in (*bring_up.quotas, PARALLEL):
+                await held.enter_async_context(slots[name])
             await self._bring_up(bring_up)
 
     async def _bring_up(self, bring_up: PlannedBringUp) -> None:
         """Bring a target up, measure its cells, and account for it."""
         if self.stop.is_set():
             return
-        name = self.place.next_run(bring_up.target)
-        if not await self._reserve(name, bring_up):
+        if not await self._reserve(bring_up):
             return
-        worst_usd = bring_up.worst_usd
-        self.place.append("begun", run=name, target=bring_up.target, usd=worst_usd)
-        began_ns = time.monotonic_ns()
+        name, target = self.place.next_run(bring_up.target), bring_up.target
+        self.place.append("begun", run=name, target=target, usd=bring_up.worst_usd)
+        began_ns = self.clock()
         try:
             await self._measure(name, bring_up)
         finally:
-            took_s = s_from_ns(time.monotonic_ns() - began_ns)
+            took_s = s_from_ns(self.clock() - began_ns)
             usd = bring_up.usd(took_s)
-            self.ledger.settle(name, usd)
+            self.ledger.settle(target, usd)
             self._settled.set()
             self._settled = anyio.Event()
-            self.place.append("gone", run=name, target=bring_up.target, usd=usd, seconds=took_s)
+            self.place.append("gone", run=name, target=target, usd=usd, seconds=took_s)
 
-    async def _reserve(self, name: str, bring_up: PlannedBringUp) -> bool:
+    async def _reserve(self, bring_up: PlannedBringUp) -> bool:
         """Hold its worst case; wait for others to end if what they leave may cover it."""
         usd = bring_up.worst_usd
         while not self.ledger.covers(usd) and self.ledger.may_cover_later(usd):
@@ -111,7 +110,7 @@ class StudyRunner:
         if self.stop.is_set():
             return False
         try:
-            self.ledger.reserve(name, usd)
+            self.ledger.reserve(bring_up.target, usd)
         except BudgetError as error:
             self._failed(bring_up, str(error))
             return False
@@ -122,16 +121,11 @@ class StudyRunner:
         settings = evolve(
             self.question.settings, folder=self.place.path / "runs" / name, seed=0, quiet=True
         )
-        sweep = Sweep(
-            self._allowed(bring_up),
-            self.question.workload,
-            self.slo,
-            settings,
-            self.stop,
-            lane,
-        )
+        workload = self.question.workload
         try:
-            _, left_out = await sweep.run(_steps(bring_up, lane))
+            target = self._allowed(bring_up)
+            sweep = Sweep(target, workload, self.slo, settings, self.stop, lane)
+            _, left_out = await sweep.run(self._steps(bring_up, lane))
         except StoppedBeforeStartError:
             lane.end("stopped")
         except StoredRunError:
@@ -145,6 +139,24 @@ class StudyRunner:
                 self._failed(bring_up, left_out)
             lane.end("stopped" if self.stop.is_set() else left_out or "done")
 
+    def _steps(self, bring_up: PlannedBringUp, lane: Lane) -> Generator[Step, StageResult, str]:
+        """Have the cells measured one after the other, within the time that is reserved for them.
+
+        Returns:
+            Why some were left out; empty if none was.
+        """
+        began_ns = self.clock()
+        for cell, takes in zip(bring_up.cells, bring_up.times, strict=True):
+            left_s = bring_up.measuring_s - s_from_ns(self.clock() - began_ns)
+            if left_s < takes.worst_s and cell is not bring_up.cells[0]:
+                return (
+                    f"it took longer than the worst case; {cell.label} and what follows is missing"
+                )
+            stage = yield Step(cell.load, seed=cell.seed, cell=cell.id)
+            if not stage.observation.interrupted:
+                lane.mark(stage.verdict.status)
+        return ""
+
     def _allowed(self, bring_up: PlannedBringUp) -> Target:
         """Return the target, which may cost what is reserved for it."""
         target = self.entries[bring_up.target].opened_as
@@ -156,20 +168,3 @@ class StudyRunner:
         """Record what went wrong with a target; the others go on."""
         self.board.lane(bring_up.target).end(detail)
         self.place.append("failed", target=bring_up.target, detail=detail)
-
-
-def _steps(bring_up: PlannedBringUp, lane: Lane) -> Generator[Step, StageResult, str]:
-    """Have the cells measured one after the other, within the time that is reserved for them.
-
-    Returns:
-        Why some were left out; empty if none was.
-    """
-    began_ns = time.monotonic_ns()
-    for cell, takes in zip(bring_up.cells, bring_up.times, strict=True):
-        left_s = bring_up.measuring_s - s_from_ns(time.monotonic_ns() - began_ns)
-        if left_s < takes.worst_s and cell is not bring_up.cells[0]:
-            return f"it took longer than the worst case; {cell.label} and what follows is missing"
-        stage = yield Step(cell.load, seed=cell.seed, cell=cell.id)
-        if not stage.observation.interrupted:
-            lane.mark(stage.verdict.status)
-    return ""

@@ -1,6 +1,6 @@
 """A study: what is to be measured on which targets, and how."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from llmperf_core.benchmark import blocking
 from llmperf_core.decide.cells import Question, settings_record
 from llmperf_core.decide.ledger import Ledger
 from llmperf_core.decide.plan import Plan
-from llmperf_core.errors import UsageError, leaf_of
+from llmperf_core.errors import BudgetError, UsageError, leaf_of
 from llmperf_core.judge import Slo
 from llmperf_core.load import LoadProfile, record_of
 from llmperf_core.run import Settings
@@ -30,6 +30,7 @@ from llmperf_core.studies.planning import plan_of
 from llmperf_core.studies.results import StudyRun, load_study
 from llmperf_core.studies.running import StudyRunner, Terms
 from llmperf_core.target import Target
+from llmperf_core.units import format_usd
 from llmperf_core.workload import Synthetic, Workload
 
 PARALLEL = 4
@@ -78,7 +79,7 @@ class Study:
 
     def __attrs_post_init__(self) -> None:
         _refuse_twins("target", [entry.name for entry in self.targets])
-        _refuse_twins("load", [str(record_of(load)) for load in self.loads])
+        _refuse_twins("load", self.loads)
 
     def plan(self, folder: Path | str | None = None, *, parallel: int = PARALLEL) -> Plan:
         """Return what the study would take, in time and money, and what stands in the way.
@@ -89,7 +90,9 @@ class Study:
             folder: of a study that has begun; what is measured there is not planned again.
             parallel: so many targets that cost money are up at a time.
         """
-        planned, _ = blocking(partial(self._plan, folder, parallel))
+        planned, interrupted = blocking(partial(self._plan, folder, parallel))
+        if interrupted:
+            raise KeyboardInterrupt
         return planned
 
     async def aplan(self, folder: Path | str | None = None, *, parallel: int = PARALLEL) -> Plan:
@@ -152,8 +155,11 @@ class Study:
         return await plan_of(self.targets, self._question, done=done, parallel=parallel)
 
     async def _run(self, folder: Path, terms: Terms, *, stop: anyio.Event) -> StudyRun:
-        with StudyFolder(folder, self._stored(), resume=terms.resume) as place:
+        with StudyFolder(folder, resume=terms.resume) as place:
             plan = await self._plan(folder, terms.parallel)
+            if plan.paid and terms.budget_usd is None:
+                raise _without_budget(plan)
+            place.begin(self._stored())
             runner = StudyRunner(
                 entries={entry.name: entry for entry in self.targets},
                 question=self._question,
@@ -161,9 +167,7 @@ class Study:
                 place=place,
                 ledger=Ledger(terms.budget_usd, spent_usd=spent_usd(folder)),
                 stop=stop,
-                board=Board(
-                    {b.target: len(b.cells) for b in plan.bring_ups}, quiet=self.settings.quiet
-                ),
+                board=Board(_sizes(plan), quiet=self.settings.quiet),
             )
             try:
                 await runner.run(plan)
@@ -202,12 +206,22 @@ def _stored_target(entry: StudyTarget, question: Question) -> StoredTarget:
     )
 
 
-def _refuse_twins(what: str, names: Sequence[str]) -> None:
+def _sizes(plan: Plan) -> Mapping[str, int]:
+    return {bring_up.target: len(bring_up.cells) for bring_up in plan.bring_ups}
+
+
+def _without_budget(plan: Plan) -> BudgetError:
+    at_worst = sum(bring_up.worst_usd for bring_up in plan.paid)
+    names = ", ".join(bring_up.target for bring_up in plan.paid)
+    return BudgetError(names, f"{format_usd(at_worst)} at worst", 0.0)
+
+
+def _refuse_twins(what: str, several: Sequence[object]) -> None:
     """Refuse what is there twice: it would be the same cells.
 
     Raises:
         UsageError: something is.
     """
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"the study has the {what} {name!r} twice; leave one out")
+    for one in several:
+        if several.count(one) > 1:
+            raise UsageError(f"the study has the {what} {one!r} twice; leave one out")

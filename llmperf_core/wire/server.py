@@ -3,14 +3,15 @@
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
 from attrs import Factory, field, frozen
 from attrs.validators import gt
 
-from llmperf_core.errors import TargetUrlError, UsageError
+from llmperf_core.bringup import BringUp, Finding
+from llmperf_core.errors import TargetError, TargetUrlError, UsageError
 from llmperf_core.target import Backend, Codec, Endpoint, Options
 from llmperf_core.wire.address import SCHEMES, Address, without_credentials
 from llmperf_core.wire.openai import OpenAIChat, OpenAICompletions
@@ -61,6 +62,19 @@ class HttpTarget:
     def name(self) -> str:
         """The URL, without user and password."""
         return self._address.shown
+
+    @property
+    def bring_up(self) -> BringUp:
+        """It is up already. It is asked two questions at most, each for twice the timeout."""
+        return BringUp(expected_s=0.0, limit_s=4 * self.timeout_s)
+
+    async def check(self) -> Sequence[Finding]:
+        """Return why it could not be measured now, if so. It is asked what it is."""
+        try:
+            async with self.open():
+                return []
+        except (TargetError, UsageError) as error:
+            return [Finding(detail=str(error), refused=True)]
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Endpoint]:
