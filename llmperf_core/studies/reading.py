@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from attrs import evolve, fields
 
 from llmperf_core.bringup import Price
@@ -29,7 +30,7 @@ from llmperf_core.studies.entry import StudyTarget
 from llmperf_core.studies.matrix import Combination, Matrix, filled, fits
 from llmperf_core.studies.parts import Place, Reader, made
 from llmperf_core.studies.study import Study
-from llmperf_core.target import Options
+from llmperf_core.target import Json, Options
 from llmperf_core.traces import read_trace
 from llmperf_core.workload import (
     Cancelling,
@@ -162,7 +163,7 @@ def _target(place: Place, labels: Combination | None = None) -> StudyTarget:
     options = {name: found[name].value for name in _OPTIONS if name in found}
     own_labels = found["labels"].as_a(dict[str, str]) if "labels" in found else {}
     url, price = found["url"].as_a(str), _price(place, found)
-    said = made(Options, evolve(place, value=options))
+    said = made(Options, evolve(place, value=options), {"body": _json})
     return place.checked(
         lambda: StudyTarget(url, said, price=price, labels={**(labels or {}), **own_labels})
     )
@@ -308,7 +309,14 @@ def _tokenizer(place: Place) -> Path | Literal["server"]:
     return "server" if named == "server" else place.path.parent / named
 
 
+def _json(place: Place) -> Mapping[str, Json]:
+    """Return what a request's body takes: a date of TOML is a text in JSON."""
+    found: Mapping[str, Json] = msgspec.to_builtins(place.as_a(dict[str, Any]))
+    return found
+
+
 _WORKLOAD_READERS: Mapping[str, Reader] = {
+    "parameters": _json,
     "input_tokens": _length,
     "output_tokens": _length,
     "turns": _length,

@@ -152,7 +152,7 @@ class Study:
     ) -> Plan:
         del stop  # asking does not take long
         done = done_cells(Path(folder)) if folder is not None else set[str]()
-        return await plan_of(self.targets, self._question, done=done, parallel=parallel)
+        return await plan_of(self.targets, self.question, done=done, parallel=parallel)
 
     async def _run(self, folder: Path, terms: Terms, *, stop: anyio.Event) -> StudyRun:
         with StudyFolder(folder, resume=terms.resume) as place:
@@ -162,7 +162,7 @@ class Study:
             place.begin(self._stored())
             runner = StudyRunner(
                 entries={entry.name: entry for entry in self.targets},
-                question=self._question,
+                question=self.question,
                 slo=self.slo,
                 place=place,
                 ledger=Ledger(terms.budget_usd, spent_usd=spent_usd(folder)),
@@ -177,7 +177,8 @@ class Study:
         return load_study(folder)
 
     @property
-    def _question(self) -> Question:
+    def question(self) -> Question:
+        """What is asked of every target; it knows the cells."""
         return Question(
             loads=self.loads,
             workload=self.workload,
@@ -187,7 +188,7 @@ class Study:
 
     def _stored(self) -> StoredStudy:
         return StoredStudy(
-            targets=[_stored_target(entry, self._question) for entry in self.targets],
+            targets=[_stored_target(entry, self.question) for entry in self.targets],
             workload=dict(self.workload.describe()),
             settings=settings_record(self.settings),
             slo=None if self.slo is None else asdict(self.slo),
