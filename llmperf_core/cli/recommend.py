@@ -2,7 +2,9 @@
 
 import argparse
 from argparse import ArgumentTypeError
+from collections.abc import Mapping
 
+from llmperf_core.bringup import Price
 from llmperf_core.cli.arguments import limits, numbers, price, share
 from llmperf_core.cli.options import checked
 from llmperf_core.cli.output import console, print_json
@@ -11,8 +13,9 @@ from llmperf_core.decide.needs import RULE_NAMES, AtLoad
 from llmperf_core.decide.noise import BETWEEN_RUNS
 from llmperf_core.judge import Slo
 from llmperf_core.recommendation import recommend
-from llmperf_core.results import load_runs
+from llmperf_core.results import Run, load_runs
 from llmperf_core.show import render_recommendation
+from llmperf_core.studies import is_study, load_study
 
 _EPILOG = """Runs of one target are repeats. Invalid stages never count; what was left out is said.
 
@@ -33,7 +36,9 @@ def define(parser: argparse.ArgumentParser) -> None:
         "that of the best latency; or say between which it cannot be told."
     )
     parser.epilog = _EPILOG
-    parser.add_argument("folders", metavar="DIR", nargs="+", help="a run, or a folder of runs")
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="+", help="a run, a folder of runs, or a study"
+    )
     parser.add_argument(
         "--price",
         metavar="TARGET=USD/H",
@@ -119,10 +124,16 @@ def _define_constraints(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Recommend, print, and say by the status whether every rule has a clear winner."""
     needs = checked(_needs, given)
-    runs = [run for folder in given.folders for run in load_runs(folder)]
-    found = recommend(
-        runs, needs, prices=dict(given.price), allow_differences=given.allow_differences
-    )
+    runs: list[Run] = []
+    prices: Mapping[str, Price] = dict(given.price)
+    for folder in given.folders:
+        if is_study(folder):
+            study = load_study(folder)
+            runs += study.runs
+            prices = study.priced(prices)
+        else:
+            runs += load_runs(folder)
+    found = recommend(runs, needs, prices=prices, allow_differences=given.allow_differences)
     if given.json:
         print_json(found.to_dict())
     else:

@@ -63,8 +63,8 @@ def run(given: argparse.Namespace) -> int:
         raise UsageError("say where the study is kept: --out DIR; or only plan it: --plan")
     if given.quiet:
         study = evolve(study, settings=evolve(study.settings, quiet=True))
-    if not given.yes and sys.stdin.isatty():
-        _ask(study.plan(given.out, parallel=given.parallel))
+    if given.budget_usd is not None and not given.yes and sys.stdin.isatty():
+        _ask(study.plan(given.out, parallel=given.parallel), given.budget_usd)
     try:
         done = study.run(
             given.out,
@@ -81,7 +81,7 @@ def run(given: argparse.Namespace) -> int:
     return int(bool(done.missing) or "invalid" in verdicts)
 
 
-def _ask(planned: Plan) -> None:
+def _ask(planned: Plan, budget_usd: float) -> None:
     """Ask before money is spent.
 
     Raises:
@@ -90,8 +90,8 @@ def _ask(planned: Plan) -> None:
     if not planned.paid:
         return
     print(planned, file=sys.stderr)
-    at_worst = sum(bring_up.worst_usd for bring_up in planned.paid)
-    print(f"This costs up to {format_usd(at_worst)}. Go on? [y/N] ", end="", file=sys.stderr)
+    most_usd = min(budget_usd, planned.worst_usd)
+    print(f"This costs up to {format_usd(most_usd)}. Go on? [y/N] ", end="", file=sys.stderr)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was brought up")
 

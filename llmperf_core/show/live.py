@@ -115,7 +115,7 @@ def _in_notebook(shown: Shown, title: str, planned_s: float | None) -> Line:
 
 
 class LiveStage:
-    """One stage on the screen; takes what the stage's listener is told.
+    """One stage on the screen; takes what the stage's listener is told."""
 
     def __init__(self, line: Line) -> None:
         self._line = line

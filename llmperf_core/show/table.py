@@ -122,7 +122,7 @@ def render_recommendation(found: Recommended, console: Console) -> None:
         answer = (view.answer, "green" if view.clear else "yellow")
         console.print(Text.assemble(f"{view.title}: ", answer))
     console.print()
-    _print_table(columns(found), rows(found), console)
+    print_table(columns(found), rows(found), console)
     for view in said:
         console.print(Text(f"\n{view.title}"))
         for line in view.details:

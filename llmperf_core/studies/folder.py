@@ -164,7 +164,12 @@ def study_file(study: StoredStudy) -> bytes:
     return json_file({"schema": SCHEMA, **stored})
 
 
-def read_study(path: Path) -> StoredStudy:
+def is_study(path: Path | str) -> bool:
+    """Return whether a folder is a study's."""
+    return (Path(path) / "study.json").exists()
+
+
+def stored_study(path: Path) -> StoredStudy:
     """Return what is studied in a folder.
 
     Raises:

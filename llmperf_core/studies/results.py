@@ -1,23 +1,26 @@
 """What a study has measured, read back from its folder."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from llmperf_core import show
 from llmperf_core.bringup import Price
+from llmperf_core.decide import Needs
 from llmperf_core.load import LoadProfile, load_of
+from llmperf_core.recommendation import Recommendation, recommend
 from llmperf_core.results import Run, StageResult, load_run
 from llmperf_core.studies.folder import (
     SCHEMA,
     StoredCell,
     StoredTarget,
     findings,
-    read_study,
     run_folders,
     spent_usd,
+    stored_study,
 )
 from llmperf_core.target import Json
 
@@ -81,6 +84,49 @@ class StudyRun:
                 return result
         raise KeyError(target)
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All bring-ups, without the stages that were cut off and measured again."""
+        kept = (_without_interrupted(run) for target in self.targets for run in target.runs)
+        return tuple(run for run in kept if run.stages)
+
+    @property
+    def prices(self) -> Mapping[str, Price]:
+        """What is known of them, by the names of the targets of which something was measured."""
+        measured = {run.spec.target for run in self.runs}
+        return {t.name: t.price for t in self.targets if t.price and t.name in measured}
+
+    def recommend(
+        self,
+        needs: Needs | None = None,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        allow_differences: bool | Collection[str] = False,
+    ) -> Recommendation:
+        """Say which target to deploy, by each rule, or between which it cannot be told.
+
+        Args:
+            needs: the rules and the constraints.
+            prices: what if they were these; others stay as the study has them.
+            allow_differences: as for `recommend`.
+
+        Raises:
+            UnlikeRunsError: what was measured differs in what must be alike; it names what.
+            UsageError: nothing was measured, or a price is for no target.
+        """
+        return recommend(
+            self.runs, needs, prices=self.priced(prices or {}), allow_differences=allow_differences
+        )
+
+    def priced(self, prices: Mapping[str, Price]) -> Mapping[str, Price]:
+        """Return these prices, which may be for patterns, with the study's own of all others."""
+        own = {
+            name: price
+            for name, price in self.prices.items()
+            if not any(name == given or fnmatchcase(name, given) for given in prices)
+        }
+        return {**own, **prices}
+
     def to_dict(self) -> Mapping[str, Json]:
         """Return the `--json` document, schema `llmperf.study/1`."""
         return {
@@ -125,7 +171,7 @@ def load_study(folder: Path | str) -> StudyRun:
         StoredRunError: it is no study's folder, of an unknown version, or damaged.
     """
     path = Path(folder)
-    study = read_study(path)
+    study = stored_study(path)
     runs = {run: load_run(run) for run in run_folders(path)}
     found = findings(path)
     return StudyRun(
@@ -151,6 +197,10 @@ def _target(stored: StoredTarget, runs: Mapping[Path, Run], finding: str | None)
         runs=of_it,
         finding=finding,
     )
+
+
+def _without_interrupted(run: Run) -> Run:
+    return evolve(run, stages=tuple(s for s in run.stages if not s.observation.interrupted))
 
 
 def _cell(target: str, stored: StoredCell, stage: StageResult | None) -> CellResult:

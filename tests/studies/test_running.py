@@ -1,7 +1,7 @@
 """Studies that are run: one bring-up a target, within a budget, whatever fails."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmperf_core.bringup import Finding, Price, Quota
+from llmperf_core.decide import Needs
 from llmperf_core.decide.cells import Question
 from llmperf_core.decide.ledger import Ledger
 from llmperf_core.errors import BudgetError, StartError, StoredRunError, UsageError
@@ -344,6 +345,31 @@ def test_options_that_change_the_measurement_are_in_the_description() -> None:
     assert StudyTarget(Watched()).describe() == {"target": "watched"}
 
 
+def test_what_was_measured_is_recommended_from(tmp_path: Path) -> None:
+    """With the prices of the study, or as if they were others."""
+    cheap = evolve(PRICE, usd_per_h=1.0)
+    targets = [
+        StudyTarget(Named(transport=Echo, label="a"), price=cheap),
+        StudyTarget(Named(transport=Echo, label="b"), price=PRICE),
+        StudyTarget(Named(bring_up=_refuse, label="c"), price=PRICE),
+    ]
+    plenty = evolve(FIVE, requests=80)
+    done = study(*targets, how=plenty, repeats=2).run(tmp_path)
+    needs = Needs(rules=["cost"], at_load=1)
+    found = done.recommend(needs, allow_differences=True)
+    other = done.recommend(
+        needs, prices={"*": evolve(PRICE, usd_per_h=2.0)}, allow_differences=True
+    )
+
+    assert done.prices == {"a": cheap, "b": PRICE}
+    assert {c.target: c.price for c in found.found.candidates} == {"a": cheap, "b": PRICE}
+    assert {c.price.usd_per_h for c in other.found.candidates if c.price} == {2.0}
+
+
+def _refuse() -> None:
+    raise StartError("c", "no memory")
+
+
 @frozen(kw_only=True)
 class Failing(Metered):
     """A target that costs money for a while, and never comes up."""
@@ -387,7 +413,7 @@ def test_no_order_of_bring_ups_exceeds_the_budget(
 
 def _billed(
     lasting: Sequence[float], share: float, parallel: int, folder: Path
-) -> Callable[[], object]:
+) -> Callable[[], Awaitable[tuple[Meter, float, float]]]:
     """Return what runs a study of targets that last so long, as shares of their worst case."""
 
     async def run() -> tuple[Meter, float, float]:
