@@ -28,6 +28,7 @@ WITH_PYTHON = [
     "recommending.md",
     "searching.md",
     "simulator.md",
+    "studies.md",
     "telemetry.md",
     "test_suites.md",
 ]
@@ -59,6 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, model in (("small", SLOWER), ("large", SERVER)):
         spec = evolve(SPEC, target=f"http://{name}:8080")
         run(stage(model, 3, spec=spec)).save(tmp_path / "runs" / "study" / name)
+    (tmp_path / "study.toml").write_text(blocks("studies.md", "toml")[0])
     (tmp_path / "examples").symlink_to(DOCS.parent / "examples")
     monkeypatch.chdir(tmp_path)
     return tmp_path
