@@ -269,6 +269,9 @@ class Sweep:
     def _display(self) -> Display:
         return Live(quiet=self.settings.quiet)
 
+    called: str | None = None
+    """What tables call the target; None takes its own name."""
+
     async def run(self, plan: Generator[Step, StageResult, T]) -> tuple[Run, T | None]:
         """Measure what the plan asks for; return the stages, and what it returns unless stopped.
 
@@ -341,7 +344,7 @@ class Sweep:
 
     def _spec(self, endpoint: Endpoint, workload: Workload) -> RunSpec:
         return RunSpec(
-            target=self.target.name,
+            target=self.called or self.target.name,
             simulated=endpoint.simulated,
             endpoint={
                 "protocol": endpoint.codec.name,

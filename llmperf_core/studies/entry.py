@@ -25,6 +25,8 @@ class StudyTarget:
         labels: what it is, in words that tables and recommendations go by: `model`, `instance`,
             `quantize`, or whatever the study varies.
 
+        called: what tables call it; None takes the target's own name.
+
     Raises:
         TargetUrlError: no backend understands the URL.
     """
@@ -33,6 +35,7 @@ class StudyTarget:
     options: Options = Factory(Options)
     price: Price | None = field(default=None, kw_only=True)
     labels: Mapping[str, str] = field(factory=dict, kw_only=True)
+    called: str | None = field(default=None, kw_only=True)
     opened_as: Target = field(init=False, repr=False, eq=False)
     """The target itself."""
 
@@ -44,7 +47,7 @@ class StudyTarget:
     @property
     def name(self) -> str:
         """What tables call it."""
-        return self.opened_as.name
+        return self.called or self.opened_as.name
 
     @property
     def paid(self) -> bool:
@@ -63,7 +66,7 @@ class StudyTarget:
         said = asdict(options) if isinstance(options, Options) else {}
         usual = asdict(_DEFAULTS)
         changed = {name: said[name] for name in _MEASURED_BY if said.get(name) != usual[name]}
-        return {"target": self.name, **(changed if said else {})}
+        return {"target": self.opened_as.name, **(changed if said else {})}
 
 
 def entry_of(given: "StudyTarget | Target | str") -> StudyTarget:

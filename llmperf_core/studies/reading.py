@@ -53,7 +53,7 @@ _LARGEST_BYTES = 1 << 24
 _KEYS = ("targets", "matrix", "loads", "workload", "repeats", "slo", "settings")
 _OPTIONS = tuple(field.name for field in fields(Options))
 _PRICE = ("price_usd_per_h", "price_as_of", "price_source")
-_TARGET = ("url", *_OPTIONS, *_PRICE, "labels")
+_TARGET = ("url", "called", *_OPTIONS, *_PRICE, "labels")
 _NOT_IN_A_FILE = ("folder", "calibration")
 
 _LOADS: Mapping[str, type] = {
@@ -163,9 +163,12 @@ def _target(place: Place, labels: Combination | None = None) -> StudyTarget:
     options = {name: found[name].value for name in _OPTIONS if name in found}
     own_labels = found["labels"].as_a(dict[str, str]) if "labels" in found else {}
     url, price = found["url"].as_a(str), _price(place, found)
+    called = found["called"].as_a(str) if "called" in found else None
     said = made(Options, evolve(place, value=options), {"body": _json})
     return place.checked(
-        lambda: StudyTarget(url, said, price=price, labels={**(labels or {}), **own_labels})
+        lambda: StudyTarget(
+            url, said, price=price, labels={**(labels or {}), **own_labels}, called=called
+        )
     )
 
 

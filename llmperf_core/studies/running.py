@@ -124,7 +124,9 @@ class StudyRunner:
         workload = self.question.workload
         try:
             target = self._allowed(bring_up)
-            sweep = Sweep(target, workload, self.slo, settings, self.stop, lane)
+            sweep = Sweep(
+                target, workload, self.slo, settings, self.stop, lane, called=bring_up.target
+            )
             _, left_out = await sweep.run(self._steps(bring_up, lane))
         except StoppedBeforeStartError:
             lane.end("stopped")

@@ -25,6 +25,7 @@ price_usd_per_h = 1.515
 price_as_of = 2023-09-01
 price_source = "the study"
 labels = { model = "7b" }
+called = "mine"
 
 [[targets]]
 url = "sim:llama-2-7b@ml.g5.2xlarge"
@@ -80,6 +81,7 @@ SAID = lp.Study(
             ),
             price=lp.Price(usd_per_h=1.515, as_of="2023-09-01", source="the study"),
             labels={"model": "7b"},
+            called="mine",
         ),
         "sim:llama-2-7b@ml.g5.2xlarge",
     ],

@@ -264,6 +264,18 @@ def test_so_many_are_up_at_a_time_as_may_be(tmp_path: Path) -> None:
     assert meter.most_up == 2
 
 
+def test_a_target_is_called_as_it_is_said(tmp_path: Path) -> None:
+    """In the tables and in the run; its cells are those of the target by any name."""
+    target = Named(transport=Echo)
+    done = study(StudyTarget(target, called="ours")).run(tmp_path)
+
+    assert [run.spec.target for run in done["ours"].runs] == ["ours"]
+    assert StudyTarget(target, called="ours").describe() == StudyTarget(target).describe()
+    assert [c.id for c in done.cells] == [
+        cell.id for cell in study(target).question.cells("a", StudyTarget(target).describe())
+    ]
+
+
 def test_a_price_of_ones_own_counts(tmp_path: Path) -> None:
     """A machine of yours costs money, too; it needs no budget, and keeps one."""
     priced = StudyTarget(Named(transport=Echo), price=PRICE, labels={"model": "a"})
