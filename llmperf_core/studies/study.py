@@ -79,6 +79,7 @@ class Study:
 
     def __attrs_post_init__(self) -> None:
         _refuse_twins("target", [entry.name for entry in self.targets])
+        _refuse_twins("target", [str(entry.describe()) for entry in self.targets])
         _refuse_twins("load", self.loads)
 
     def plan(self, folder: Path | str | None = None, *, parallel: int = PARALLEL) -> Plan:
