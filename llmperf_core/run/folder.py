@@ -129,7 +129,8 @@ class StageFolder:
     """
 
     def __init__(self, path: Path, load: LoadProfile, cell: str | None = None) -> None:
-        self.path, self.cell = path, cell
+        self.path: Path = path
+        self.cell: str | None = cell
         try:
             path.mkdir(mode=0o700, parents=True)
         except OSError as error:
