@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from llmperf_core.decide.cells import Cell, Question
-from llmperf_core.load import Concurrency, Poisson
+from llmperf_core.load import Concurrency, Poisson, Steps
 from llmperf_core.run import Deadlines, Settings
 from llmperf_core.target import Json
 from llmperf_core.workload import Fixed, InOrder, Synthetic
@@ -59,6 +59,12 @@ def test_every_load_and_repeat_has_a_seed_that_all_targets_share() -> None:
 def test_what_changes_nothing_of_the_measurement_keeps_the_address(same: Question) -> None:
     """How a number is written, where it is kept, and what is shown."""
     assert addresses(same) == addresses(QUESTION)
+
+
+def test_whole_numbers_may_be_written_with_a_point() -> None:
+    """Within lists, too."""
+    one, other = (evolve(QUESTION, loads=[Steps([(2, 30), (rate, 30)])]) for rate in (8, 8.0))
+    assert addresses(one) == addresses(other)
 
 
 def test_the_order_of_a_description_does_not_matter() -> None:

@@ -119,6 +119,8 @@ def test_the_smallest_quota_holds() -> None:
     assert plan.limits == {"parallel": 4, "ml.g5.2xlarge": 2}
     assert plan.bring_ups[0].quotas == ("ml.g5.2xlarge",)
     assert Plan(bring_ups=(limited("a", 0),)).limits["ml.g5.2xlarge"] == 1
+    warned = bring_up("d", usd_per_h=1, findings=(Finding(detail="tight"),))
+    assert Plan(bring_ups=(warned,)).limits == {"parallel": 1}
 
 
 def test_the_plan_is_read_as_text() -> None:
@@ -147,6 +149,7 @@ def test_what_is_measured_is_said_and_costs_nothing() -> None:
     assert "a: all 4 cells are measured" in repr(plan)
     assert plan.worst_usd == pytest.approx(half.worst_usd)
     assert "costs" not in repr(Plan(bring_ups=(done,)))
+    assert "USD" not in str(bring_up("free"))
 
 
 def test_the_plan_is_a_document() -> None:

@@ -1,11 +1,12 @@
 """Studies as files: they say what the Python API says, and where they are wrong they say where."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 import llmperf_core as lp
-from llmperf_core.errors import StudyFileError
+from llmperf_core.errors import MissingExtraError, StudyFileError
 from llmperf_core.workload import Cancelling, Workload
 
 HEAD = 'targets = ["http://127.0.0.1:8080"]\nloads = [{ kind = "concurrency", slots = 1 }]\n'
@@ -370,6 +371,22 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(StudyFileError, match="it is not UTF-8"):
         lp.read_study(tmp_path / "binary.toml")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """No study is."""
+    path = tmp_path / "study.toml"
+    with path.open("wb") as file:
+        file.truncate(1 << 25)
+    with pytest.raises(StudyFileError, match="it is larger than 16 MiB"):
+        lp.read_study(path)
+
+
+def test_yaml_without_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install is said."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingExtraError, match=r"llmperf-toolkit\[yaml\]"):
+        lp.read_study(written(tmp_path, "a: 1", "study.yaml"))
 
 
 @pytest.mark.parametrize(
