@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Mapping
-from math import ceil
+from math import ceil, fsum
 
 from attrs import asdict, field, frozen
 from attrs.validators import ge
@@ -14,6 +14,9 @@ from llmperf_core.run import Settings
 from llmperf_core.target import Json
 from llmperf_core.units import format_span, format_usd, h_from_s
 
+_ROUNDED_UP = 1 + 1e-9
+"""A target reckons its worst case itself, and may add it up in another order: what it is allowed
+must not be less by a rounding error."""
 PARALLEL = "parallel"
 """The limit that all targets share that cost money."""
 _AROUND_STAGE_S = 30.0
@@ -108,8 +111,8 @@ class PlannedBringUp:
 
     @property
     def worst_usd(self) -> float:
-        """What it costs at worst; 0 if it has no price."""
-        return self.usd(self.worst_s)
+        """What it costs at worst; 0 if it has no price. So much is allowed to it."""
+        return self.usd(self.worst_s) * _ROUNDED_UP
 
     def to_dict(self) -> Mapping[str, Json]:
         """Return it in JSON types; None for what is not known."""
@@ -226,7 +229,7 @@ class Plan:
     @property
     def worst_usd(self) -> float:
         """What all of it costs at worst. A budget of so much is always enough."""
-        return sum(b.worst_usd for b in self.runnable)
+        return fsum(b.worst_usd for b in self.runnable)
 
     def to_dict(self) -> Mapping[str, Json]:
         """Return the `--json` document, schema `llmperf.plan/1`."""

@@ -56,6 +56,7 @@ class Metered:
     findings: Sequence[Finding] = ()
     transport: Callable[[], Echo] = field(default=Echo, repr=False)
     max_usd: float | None = None
+    measuring_s: float = 0.0
     options: Options = Factory(Options)
 
     async def check(self) -> Sequence[Finding]:
@@ -64,14 +65,18 @@ class Metered:
 
     def allowed(self, *, max_usd: float, measuring_s: float) -> "Metered":
         """Return one that may cost so much."""
-        del measuring_s
-        return evolve(self, max_usd=max_usd)
+        return evolve(self, max_usd=max_usd, measuring_s=measuring_s)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Endpoint]:
         """Come up, and go."""
         if self.max_usd is None or self.price is None:
             raise BudgetError(self.name, "money", 0.0)
+        # Added up in another order than the plan does, as every backend may.
+        times_s = (self.bring_up.removal_s, self.measuring_s, self.bring_up.limit_s)
+        worst_usd = sum(self.price.usd_per_h * h_from_s(time_s) for time_s in times_s)
+        if worst_usd > self.max_usd:
+            raise BudgetError(self.name, f"{worst_usd} USD", self.max_usd)
         async with self.meter.running(self.name, self.price.usd_per_h):
             await anyio.sleep(self.comes_after_s)
             if self.fails:

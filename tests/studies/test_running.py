@@ -438,7 +438,7 @@ def _billed(
         ]
         plan = await plan_of(entries, question, parallel=parallel)
         budget_usd = share * plan.worst_usd
-        assert math.isclose(plan.worst_usd, worst_s * len(lasting))
+        assert math.isclose(plan.worst_usd, worst_s * len(lasting), rel_tol=1e-6)
         with StudyFolder(folder, resume=False) as place:
             runner = StudyRunner(
                 entries={entry.name: entry for entry in entries},
