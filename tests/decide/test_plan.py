@@ -4,10 +4,12 @@ import json
 
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmperf_core.bringup import BringUp, Finding, Price, Quota
 from llmperf_core.decide.cells import Question
-from llmperf_core.decide.plan import Plan, PlannedBringUp, in_order, stage_time
+from llmperf_core.decide.plan import Plan, PlannedBringUp, StageTime, in_order, stage_time
 from llmperf_core.load import Concurrency, LoadProfile, Poisson
 from llmperf_core.run import Settings
 from llmperf_core.workload import Fixed
@@ -64,6 +66,28 @@ def test_a_bring_up_is_its_coming_its_stages_and_its_going() -> None:
     assert one.worst_s == 200 + one.measuring_s + 50
     assert one.expected_usd == pytest.approx(2.28)
     assert one.worst_usd == pytest.approx(one.worst_s / 100)
+
+
+@given(
+    usd_per_h=st.floats(0.01, 100),
+    limit_s=st.floats(0, 5_000),
+    removal_s=st.floats(0, 1_000),
+    stages_s=st.lists(st.floats(1, 1_000), min_size=1, max_size=20),
+)
+def test_a_target_that_adds_up_otherwise_does_not_refuse_what_it_is_allowed(
+    usd_per_h: float, limit_s: float, removal_s: float, stages_s: list[float]
+) -> None:
+    """Each backend reckons its worst case itself; a rounding error is no reason."""
+    one = evolve(
+        bring_up("a", usd_per_h=usd_per_h),
+        times=tuple(StageTime(None, worst_s) for worst_s in stages_s),
+        bring_up=BringUp(expected_s=0, limit_s=limit_s, removal_s=removal_s),
+    )
+    its_own = usd_per_h * (limit_s + one.measuring_s + removal_s) / 3600
+    piecewise = sum(usd_per_h / 3600 * s for s in (removal_s, *stages_s, limit_s))
+
+    assert max(its_own, piecewise) <= one.worst_usd
+    assert one.worst_usd == pytest.approx(its_own)
 
 
 def test_what_is_not_known_is_none() -> None:
