@@ -1,0 +1,118 @@
+"""Run the published study's 15 deployments on a fake SageMaker, from the plan to the picks.
+
+    python examples/published_study/run.py             15 × 4 cells, under 30 minutes
+    python examples/published_study/run.py --quick     15 × 1, under 3
+
+`sagemaker.toml` is run as it would be against AWS. What answers is the simulator, calibrated to the
+study: no model, no AWS, no cost. The fake's meter bills what a real account would have been billed
+for these minutes.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from attrs import evolve
+
+import llmperf_core as lp
+from llmperf_core.target import Endpoint
+from llmperf_local.sim import Preset, presets
+from llmperf_sagemaker.testing import Account, Deployed, FakeSageMaker, Timing
+
+HERE = Path(__file__).parent
+PRICES = {
+    "ml.g5.2xlarge": 1.515,
+    "ml.g5.12xlarge": 7.09,
+    "ml.g5.48xlarge": 20.36,
+    "ml.p4d.24xlarge": 37.688,
+}
+ROLE = "arn:aws:iam::123456789012:role/llmperf"
+BY_DEPLOYMENT = {(p.model_id, p.instance): p for p in presets().values()}
+AT_LOAD = {"cost": 5, "throughput": 20, "latency": 1}
+"""Requests in flight, at which the study looked for each of its picks."""
+
+
+def preset_of(deployed: Deployed) -> Preset:
+    """Return the preset that stands for a deployment."""
+    return BY_DEPLOYMENT[deployed.environment["HF_MODEL_ID"], deployed.instance_type]
+
+
+def simulated(deployed: Deployed) -> AbstractAsyncContextManager[Endpoint]:
+    """Serve what is deployed by a simulator that is calibrated to it."""
+    return lp.target_of(f"sim:{preset_of(deployed).name}").open()
+
+
+def study(*, quick: bool) -> lp.Study:
+    """Return the study, in shorter windows than the 90 s of the published one."""
+    whole = lp.read_study(HERE / "sagemaker.toml")
+    if not quick:
+        return evolve(whole, settings=evolve(whole.settings, duration_s=60))
+    # With quantized weights, TGI 1.0.3 tunes its kernels for the first requests of each length.
+    settings = evolve(whole.settings, warmup_s=15, duration_s=20, drain_s=15)
+    return evolve(whole, loads=[lp.Concurrency(5)], settings=settings)
+
+
+def main() -> int:
+    """Plan, run, recommend, and say what became of the money."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one load, in under 3 minutes")
+    parser.add_argument("--out", metavar="DIR", help="keep the study in this folder")
+    parser.add_argument("--parallel", metavar="N", type=int, default=5)
+    given = parser.parse_args()
+    fake = FakeSageMaker(
+        serve=simulated,
+        speed=1.0,  # its bill is in the time that passes here
+        account=Account(prices=PRICES),
+        timing=Timing(creating_s=3, deleting_s=1),
+    )
+    with fake, tempfile.TemporaryDirectory() as scratch:
+        os.environ.update(fake.environment(), LLMPERF_SAGEMAKER_ROLE=ROLE, XDG_STATE_HOME=scratch)
+        published = study(quick=given.quick)
+        plan = published.plan(parallel=given.parallel)
+        print(plan)
+        done = published.run(
+            given.out or Path(scratch) / "study",
+            budget_usd=plan.worst_usd,
+            parallel=given.parallel,
+        )
+        print(done)
+        return report(done, fake, quick=given.quick)
+
+
+def report(done: lp.StudyRun, fake: FakeSageMaker, *, quick: bool) -> int:
+    """Print what was measured beside the calibration, the bill, and the picks."""
+    worst = max(compare(done), default=float("nan"))
+    created = [call.operation for call in fake.calls].count("CreateEndpoint")
+    left = fake.holds()
+    print(f"\n{created} endpoints were created, {sum(map(len, left.values()))} are left")
+    print(f"the fake's bill: {fake.usd:.2f} USD; the study's books: {done.spent_usd:.2f} USD")
+    print(f"the median most off its calibration: {worst:.1%}\n")
+    print(done.recommend(lp.Needs(at_load={} if quick else AT_LOAD)))
+    return int(bool(done.missing or left or created != len(done.targets)))
+
+
+def compare(done: lp.StudyRun) -> list[float]:
+    """Print each median beside what it was calibrated to; return how far off each is."""
+    off = []
+    for target in done.targets:
+        preset = BY_DEPLOYMENT[target.labels["model"], target.labels["instance"]]
+        calibrated = {fit.concurrency: fit.simulated_ms_per_token for fit in preset.fits}
+        for stage in target.stages:
+            median = stage["time_per_token"].p50
+            expected = calibrated[int(stage.load.value)]
+            if median is None:
+                print(f"{preset.name} at {stage.load.value:g}: too few requests for a median")
+                continue
+            off.append(abs(median.value / expected - 1))
+            print(
+                f"{preset.name} at {stage.load.value:g}: {median.value:.1f} ms/token, calibrated "
+                f"{expected:.1f} ({median.value / expected - 1:+.1%})"
+            )
+    return off
+
+
+if __name__ == "__main__":
+    sys.exit(main())
