@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from llmperf_core import bringup
 from llmperf_core.bringup import Finding
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _instances(variant: Mapping[str, Any]) -> int:
 def quota_findings(
     instance_type: str, *, account: "Account | boto3.Session", instances: int = 1
 ) -> Sequence[Finding]:
-    """Return what the quota has against so many more instances; nothing if it allows them. Blocks.
+    """Return what the quota has against so many more instances, or how many it allows. Blocks.
 
     Args:
         instance_type: `ml.g5.2xlarge`, for one.
@@ -104,7 +105,8 @@ def quota_findings(
         instances: how many.
 
     Returns:
-        One that refuses if there are too few, or one that says what could not be asked.
+        One that refuses if there are too few, one that says how many targets can be up at a time
+        if there are enough, or one that says what could not be asked.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -122,7 +124,12 @@ def quota_findings(
     except BotoCoreError as error:
         return [_unknown(asked, type(error).__name__)]
     if used + instances <= quota.instances:
-        return []
+        shared = bringup.Quota(
+            name=f"{quota.name} in {quota.region}",
+            available=(quota.instances - used) // instances,
+        )
+        detail = f"the quota {quota.name!r} in {quota.region} is {quota.instances}, {used} in use"
+        return [Finding(detail=detail, quota=shared)]
     detail = (
         f"the quota {quota.name!r} in {quota.region} is {quota.instances}, {used} in use "
         f"and {instances} needed; ask AWS for more (Service Quotas, {quota.code})"

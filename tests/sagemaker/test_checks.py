@@ -113,8 +113,12 @@ def test_what_is_in_use_counts_against_the_quota() -> None:
         calls = {"service-quotas": applied(quota(value)), "sagemaker": in_use}
         return list(quota_findings(G5, account=StubbedSession(calls), instances=instances))
 
-    assert findings(4) == []
-    assert findings(5, instances=2) == []
+    assert [found.refused for found in (*findings(4), *findings(7, instances=2))] == [False] * 2
+    shared = [found.quota for found in (*findings(4), *findings(7, instances=2))]
+    assert [quota and (quota.available, quota.name) for quota in shared] == [
+        (1, "ml.g5.12xlarge for endpoint usage in us-west-2"),
+        (2, "ml.g5.12xlarge for endpoint usage in us-west-2"),
+    ]
     assert [found.refused for found in findings(3)] == [True]
     assert "is 3, 3 in use and 1 needed" in findings(3)[0].detail
     assert "or delete endpoints" in findings(3)[0].detail
