@@ -34,6 +34,19 @@ BY_DEPLOYMENT = {(p.model_id, p.instance): p for p in presets().values()}
 AT_LOAD = {"cost": 5, "throughput": 20, "latency": 1}
 """Requests in flight, at which the study looked for each of its picks."""
 
+PUBLISHED = {
+    ("7b", "cost"): "TheBloke/Llama-2-7B-GPTQ@ml.g5.2xlarge",
+    ("7b", "throughput"): "meta-llama/Llama-2-7b-hf@ml.g5.12xlarge",
+    ("7b", "latency"): "meta-llama/Llama-2-7b-hf@ml.g5.12xlarge",
+    ("13b", "cost"): "TheBloke/Llama-2-13B-GPTQ@ml.g5.2xlarge",
+    ("13b", "throughput"): "meta-llama/Llama-2-13b-hf@ml.g5.12xlarge",
+    ("13b", "latency"): "meta-llama/Llama-2-13b-hf@ml.g5.12xlarge",
+    ("70b", "cost"): "TheBloke/Llama-2-70B-GPTQ@ml.g5.12xlarge",
+    ("70b", "throughput"): "meta-llama/Llama-2-70b-hf@ml.p4d.24xlarge",
+    ("70b", "latency"): "meta-llama/Llama-2-70b-hf@ml.p4d.24xlarge",
+}
+"""What the study picked for each size of the model. See `published_tables.csv`."""
+
 
 def preset_of(deployed: Deployed) -> Preset:
     """Return the preset that stands for a deployment."""
@@ -90,8 +103,30 @@ def report(done: lp.StudyRun, fake: FakeSageMaker, *, quick: bool) -> int:
     print(f"\n{created} endpoints were created, {sum(map(len, left.values()))} are left")
     print(f"the fake's bill: {fake.usd:.2f} USD; the study's books: {done.spent_usd:.2f} USD")
     print(f"the median most off its calibration: {worst:.1%}\n")
-    print(done.recommend(lp.Needs(at_load={} if quick else AT_LOAD)))
+    if quick:
+        print(done.recommend())
+    else:
+        survivors(done)
+        print(done.recommend(lp.Needs(at_load=AT_LOAD)))
     return int(bool(done.missing or left or created != len(done.targets)))
+
+
+def survivors(done: lp.StudyRun) -> None:
+    """Print which of the study's nine picks are those of its rules on these servers."""
+    for size in ("7b", "13b", "70b"):
+        runs = [run for run in done.runs if f"-{size}-" in run.spec.target.lower()]
+        known = {run.spec.target for run in runs}
+        prices = {name: price for name, price in done.prices.items() if name in known}
+        for pick in lp.recommend(runs, lp.Needs(at_load=AT_LOAD), prices=prices).picks:
+            published = PUBLISHED[size, pick.rule.name]
+            if pick.winner == published:
+                says = "survives"
+            elif published in pick.targets:
+                says = f"may be right: {len(pick.targets)} cannot be told apart"
+            else:
+                says = f"does not survive: {' or '.join(pick.targets)}"
+            print(f"{size}, {pick.rule.name}: the study's {published} {says}")
+    print()
 
 
 def compare(done: lp.StudyRun) -> list[float]:
