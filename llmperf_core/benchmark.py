@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 
 from llmperf_core import show
 from llmperf_core.backends import target_of
+from llmperf_core.bringup import Paid
 from llmperf_core.decide import Answer, Saturation, Search, Step
 from llmperf_core.errors import leaf_of
 from llmperf_core.interrupts import bounded
@@ -332,6 +333,8 @@ class Sweep:
                 state = self.display.waiting(f"bringing up {self.target.name} …")
                 report = waiting.enter_context(state)
                 target = self.target
+                if isinstance(target, Paid) and target.price is not None:
+                    self.display.spend(target.price.usd_per_h)
                 if isinstance(target, CanReport):
                     target = target.reporting(report)
                 async with target.open() as endpoint:

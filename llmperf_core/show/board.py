@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from attrs import define, field
 
 from llmperf_core.judge.verdict import Status
-from llmperf_core.show.live import LiveStage
+from llmperf_core.show.live import Bill, Lines, LiveStage, in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +33,11 @@ class Lane:
     """Of those that are."""
     state: str = ""
     """How it stands, in words."""
+    bill: Bill | None = None
+
+    def spend(self, usd_per_h: float) -> None:
+        """Say in each stage what has been spent since now."""
+        self.bill = Bill(usd_per_h)
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[Callable[[str], None]]:
@@ -46,10 +51,11 @@ class Lane:
         """Show one stage."""
         of_s = "" if planned_s is None else f" of {planned_s:g}"
 
-        def show(state: str, elapsed_s: float) -> None:
-            self.state = f"{title} · {elapsed_s:.0f}{of_s} s · {state}"
+        def show(lines: Lines, elapsed_s: float) -> None:
+            self.state = f"{title} · {elapsed_s:.0f}{of_s} s · {in_one_line(lines)}"
 
-        yield LiveStage(show)
+        # The line says how long it takes: the stage need not.
+        yield LiveStage(show, None, self.bill)
         self.state = ""
 
     def mark(self, status: Status) -> None:

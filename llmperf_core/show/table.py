@@ -24,8 +24,9 @@ from llmperf_core.show.view import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from llmperf_core.decide import Recommended
     from llmperf_core.show.comparison import ComparisonView, DetectableView
@@ -85,7 +86,6 @@ def as_text(render_to: Callable[[Console], None], *, width: int) -> str:
 
 def render_comparison(view: ComparisonView, console: Console) -> None:
     """Print a comparison: a table for each load, then what it rests on in words."""
-    from rich.padding import Padding
     from rich.text import Text
 
     heading = Text(f"{view.candidate} against {view.baseline}", style="bold", overflow="fold")
@@ -97,7 +97,7 @@ def render_comparison(view: ComparisonView, console: Console) -> None:
         print_table(CHANGE_COLUMNS, pair.changes, console)
     console.print()
     for line in conclusions(view):
-        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+        _print_indented(Text(line), console)
 
 
 def render_detectable(view: DetectableView, console: Console) -> None:
@@ -110,7 +110,6 @@ def render_detectable(view: DetectableView, console: Console) -> None:
 
 def render_recommendation(found: Recommended, console: Console) -> None:
     """Print a recommendation: the answers, then the figures, then what they rest on."""
-    from rich.padding import Padding
     from rich.text import Text
 
     heading = Text("Recommendation", style="bold")
@@ -126,14 +125,13 @@ def render_recommendation(found: Recommended, console: Console) -> None:
     for view in said:
         console.print(Text(f"\n{view.title}"))
         for line in view.details:
-            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+            _print_indented(Text(line), console)
     console.print()
     for line in notes(found):
-        console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+        _print_indented(Text(line), console)
 
 
 def _print_notes(view: StageView, console: Console) -> None:
-    from rich.padding import Padding
     from rich.text import Text
 
     status = view.verdict.status
@@ -141,7 +139,7 @@ def _print_notes(view: StageView, console: Console) -> None:
     lines = [Text(f"{reason.code}: {reason.detail}") for reason in view.verdict.reasons]
     lines += map(Text, (in_a_word(view), *watch_lines(view.watch, view.split), instrument(view)))
     for line in lines:
-        console.print(Padding(line, (0, 0, 0, 2), expand=False))
+        _print_indented(line, console)
 
 
 def print_table(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Console) -> None:
@@ -153,11 +151,27 @@ def print_table(columns: Sequence[Column[Row]], rows: Sequence[Row], console: Co
     while _width(table, console) > console.width and any(column.need for column in shown):
         shown.remove(max(shown, key=lambda column: column.need))
         table = _table(shown, rows)
-    console.print(table)
+    _print_unpadded(table, console)
     left_out = [column.heading.replace("\n", " ") for column in columns if column not in shown]
     if left_out:
         names = ", ".join(left_out)
         console.print(Text(f"a wider terminal also shows {names}", style="dim"))
+
+
+def _print_indented(line: Text, console: Console) -> None:
+    from rich.padding import Padding
+
+    _print_unpadded(Padding(line, (0, 0, 0, 2), expand=False), console)
+
+
+def _print_unpadded(renderable: RenderableType, console: Console) -> None:
+    """Print it without the blanks that rich fills its lines with: a log or a diff shows them."""
+    from rich.text import Text
+
+    for segments in console.render_lines(renderable, pad=False):
+        line = Text.assemble(*((text, style or "") for text, style, _ in segments), end="\n")
+        line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 def _table(columns: Iterable[Column[Row]], rows: Iterable[Row]) -> Table:

@@ -71,7 +71,11 @@ def _gateway_said(rises: Mapping[str, float]) -> Iterator[str]:
 
 def _split_line(split: Split) -> str:
     parts = [*_ways(split), *_server_parts(split)]
-    said = " + ".join(f"{name} {format_duration(value_ns)}" for name, value_ns in parts)
+    # The difference of two clocks' means: below zero it is noise about nothing, not a duration.
+    said = " + ".join(
+        f"{name} {'about 0' if value_ns < 0 else format_duration(value_ns)}"
+        for name, value_ns in parts
+    )
     return f"time of a request (mean, by the server's {split.told_by}): {said}"
 
 

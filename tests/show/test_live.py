@@ -4,6 +4,7 @@ import io
 import re
 
 import pytest
+from attrs import evolve
 from rich.console import Console
 from rich.text import Text
 
@@ -93,7 +94,8 @@ def test_line_says_how_the_stage_stands() -> None:
         "7 done",
         "160 tok/s",
         "TTFT p50 250 ms",
-        "1 failed",
+        "failed: 1 http_500",
+        "1.40 req/s",
     ):
         assert part in shown
 
@@ -106,8 +108,8 @@ def test_ttft_of_failed_requests_is_not_shown() -> None:
     assert "TTFT" not in said(console)
 
 
-@pytest.mark.parametrize("width", [80, 100])
-def test_line_fits_the_terminal(width: int) -> None:
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     """Also with large numbers: a line that wraps would scroll the terminal away."""
     console = terminal(width)
     many = [request(Failed("http_500"))] * 1234 + [request(ttft_ms=12_345)] * 1234
@@ -118,11 +120,39 @@ def test_line_fits_the_terminal(width: int) -> None:
     )
     lines = re.split(r"[\r\n]+", said(console))
 
-    assert max(Text(line.rstrip()).cell_len for line in lines) <= width
-    assert len([line for line in lines if "in flight" in line]) >= 1
-    last = [line for line in lines if "in flight" in line][-1]
-    assert "measuring" in last
-    assert "failed" in last
+    assert max(Text(line.rstrip()).cell_len for line in lines) < width
+    assert "20 concurrent" in said(console)
+    assert "failed: 1234 http_500" in said(console)
+    assert "TTFT p50 12.3 s, p90 12.3 s" in said(console)
+
+
+def test_gaps_between_tokens_are_shown() -> None:
+    """The ITL percentiles of late, once there are two tokens; p90 from 36 gaps on."""
+    console = terminal()
+    at_ns = [round(ms * NS_PER_MS) for ms in range(100, 1000, 20)]
+    show(Live(console=console), evolve(request(), token_at_ns=at_ns))
+
+    assert "TTFT p50 100 ms · ITL p50 20.0 ms, p90 20.0 ms" in said(console)
+
+
+def test_errors_are_named_and_the_rest_counted() -> None:
+    """The two most frequent first: they are what to look into."""
+    console = terminal()
+    kinds = ["http_500"] * 3 + ["refused"] * 2 + ["truncated", "stalled"]
+    show(Live(console=console), *[request(Failed(kind)) for kind in kinds])
+
+    assert "failed: 3 http_500, 2 refused, 2 other errors" in said(console)
+
+
+def test_time_and_money_that_are_left_are_shown() -> None:
+    """The time until the window closes, and of what costs money what it has and will cost."""
+    console = terminal()
+    live = Live(console=console)
+    live.spend(3600)
+    show(live, request())
+
+    assert "measuring, 0:07 left" in said(console)
+    assert re.search(r"[\d.]+ USD spent, 7\.00 USD to go", said(console))
 
 
 def test_load_in_brackets_is_no_markup() -> None:
