@@ -1,12 +1,9 @@
 """What README shows works as it is shown."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-
-from llmperf_core.cli.main import _parser
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -24,15 +21,6 @@ def test_python_runs_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for block in blocks("python"):
         exec(compile(block, str(README), "exec"), namespace)  # noqa: S102 -- our own README
     assert (tmp_path / "runs" / "tiny" / "run.json").exists()
-
-
-def test_commands_are_understood() -> None:
-    """Each `llmperf` command line has only options that exist."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    commands = [line[line.index("llmperf ") :] for line in lines if "llmperf " in line]
-    assert len(commands) >= 6
-    for command in commands:
-        _parser().parse_args(shlex.split(command, comments=True)[1:])
 
 
 def test_continuous_integration_runs_the_same_tests() -> None:

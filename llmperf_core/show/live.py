@@ -1,5 +1,6 @@
 """How a run stands while it goes on: on a terminal or under a notebook's cell, else nowhere."""
 
+import math
 import os
 import sys
 import time
@@ -242,7 +243,7 @@ class LiveStage:
         left_s = max((self._planned_s or 0) - s_from_ns(elapsed_ns), 0)
         self._show(
             [
-                [progress.phase + (f", {_minutes(left_s)} left" if left_s else "")],
+                [progress.phase + (f", {_minutes(math.ceil(left_s))} left" if left_s else "")],
                 [
                     *self._errors(),
                     f"{progress.in_flight} in flight",
