@@ -20,7 +20,7 @@ from attrs import evolve
 import llmperf_core as lp
 from llmperf_core.target import Endpoint
 from llmperf_local.sim import Preset, presets
-from llmperf_sagemaker.testing import Account, Deployed, FakeSageMaker, Timing
+from llmperf_sagemaker.testing import Account, Deployed, FakeSageMaker, SeparateFake, Timing
 
 HERE = Path(__file__).parent
 PRICES = {
@@ -75,13 +75,16 @@ def main() -> int:
     parser.add_argument("--out", metavar="DIR", help="keep the study in this folder")
     parser.add_argument("--parallel", metavar="N", type=int, default=5)
     given = parser.parse_args()
-    fake = FakeSageMaker(
-        serve=simulated,
-        speed=1.0,  # its bill is in the time that passes here
-        account=Account(prices=PRICES),
-        timing=Timing(creating_s=3, deleting_s=1),
+    # Of its own process: what waits there for this one would be measured.
+    separate = SeparateFake(
+        FakeSageMaker(
+            serve=simulated,
+            speed=1.0,  # its bill is in the time that passes here
+            account=Account(prices=PRICES),
+            timing=Timing(creating_s=3, deleting_s=1),
+        )
     )
-    with fake, tempfile.TemporaryDirectory() as scratch:
+    with separate as fake, tempfile.TemporaryDirectory() as scratch:
         os.environ.update(fake.environment(), LLMPERF_SAGEMAKER_ROLE=ROLE, XDG_STATE_HOME=scratch)
         published = study(quick=given.quick)
         plan = published.plan(parallel=given.parallel)
@@ -95,7 +98,7 @@ def main() -> int:
         return report(done, fake, quick=given.quick)
 
 
-def report(done: lp.StudyRun, fake: FakeSageMaker, *, quick: bool) -> int:
+def report(done: lp.StudyRun, fake: SeparateFake, *, quick: bool) -> int:
     """Print what was measured beside the calibration, the bill, and the picks."""
     worst = max(compare(done), default=float("nan"))
     created = [call.operation for call in fake.calls].count("CreateEndpoint")
