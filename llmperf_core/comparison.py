@@ -72,6 +72,8 @@ class Comparison:
     def _repr_html_(self) -> str:
         return show.comparison_html(self.view)
 
+    _repr_mimebundle_ = show.mimebundle
+
 
 def compare(
     baseline: Measured,

@@ -72,6 +72,8 @@ class Recommendation:
     def _repr_html_(self) -> str:
         return show.recommendation_html(self.found)
 
+    _repr_mimebundle_ = show.mimebundle
+
 
 def recommend(
     runs: Run | Sequence[Run],

@@ -244,6 +244,8 @@ class StageResult:
     def _repr_html_(self) -> str:
         return Run(spec=self.spec, stages=(self,))._repr_html_()
 
+    _repr_mimebundle_ = show.mimebundle
+
 
 @frozen(kw_only=True, eq=False, repr=False)
 class Run:
@@ -309,6 +311,8 @@ class Run:
     def _repr_html_(self) -> str:
         return show.run_html(self.view)
 
+    _repr_mimebundle_ = show.mimebundle
+
 
 @frozen(kw_only=True, eq=False, repr=False)
 class Explored:
@@ -331,6 +335,8 @@ class Explored:
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(str(self.answer))}</p>{self.run._repr_html_()}"
+
+    _repr_mimebundle_ = show.mimebundle
 
 
 def _verdict(

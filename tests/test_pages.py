@@ -34,7 +34,10 @@ RUN_ELSEWHERE: Mapping[str, str] = {
 """Pages whose Python another test runs."""
 NOT_RUN: Mapping[str, tuple[frozenset[int], str]] = {
     "local.md": (frozenset({0}), "needs an engine, a GPU and 35 GB of weights"),
-    "sagemaker.md": (frozenset(range(4)), "needs an AWS account, and costs money"),
+    "sagemaker.md": (
+        frozenset(range(4)),
+        "runs on a fake in test_page_sagemaker.py, but for what waits for AWS's own records",
+    ),
 }
 """The Python blocks of a page, from 0, of which only the names are checked, and why."""
 OTHER_PROGRAMS: Mapping[str, str] = {

@@ -219,3 +219,11 @@ def test_simulated_run_says_so_when_it_is_loaded(tmp_path: Path) -> None:
     run.save(tmp_path)
 
     assert load_run(tmp_path).to_dict()["simulated"] is True
+
+
+def test_whoever_shows_rich_objects_gets_text_and_a_page() -> None:
+    """IPython asks so, and takes what it can show."""
+    stage = result()
+    for shown in (stage, Run(spec=stage.spec, stages=(stage,))):
+        bundle = shown._repr_mimebundle_(include=None, exclude=None)
+        assert bundle == {"text/plain": repr(shown), "text/html": shown._repr_html_()}

@@ -21,6 +21,7 @@ from llmperf_core.show.frames import (
 )
 from llmperf_core.show.html import (
     comparison_html,
+    mimebundle,
     recommendation_html,
     run_html,
     stage_html,
@@ -56,6 +57,7 @@ __all__ = [
     "comparison_html",
     "detectable_document",
     "load_label",
+    "mimebundle",
     "pandas_frame",
     "polars_frame",
     "recommendation_document",

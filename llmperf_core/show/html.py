@@ -1,7 +1,8 @@
 """The notebook: what `_repr_html_` returns. No scripts, nothing loaded, any colour scheme."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from typing import Protocol
 
 from llmperf_core.decide import Recommended
 from llmperf_core.judge import MetricSummary
@@ -46,6 +47,21 @@ _COLOURS = {
     "cannot tell": _AMBER,
     "worse": _RED,
 }
+
+
+class Shown(Protocol):
+    """A result that shows itself as a page."""
+
+    def _repr_html_(self) -> str: ...
+
+
+def mimebundle(
+    shown: Shown,
+    include: object = None,  # noqa: ARG001 -- IPython passes it, and need not be obeyed
+    exclude: object = None,  # noqa: ARG001 -- likewise
+) -> Mapping[str, str]:
+    """Return a result as text and as a page: whoever shows it takes what they can."""
+    return {"text/plain": repr(shown), "text/html": shown._repr_html_()}
 
 
 def run_html(view: RunView) -> str:
