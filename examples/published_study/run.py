@@ -19,6 +19,7 @@ from attrs import evolve
 
 import llmperf_core as lp
 from llmperf_core.target import Endpoint
+from llmperf_core.units import s_from_ns
 from llmperf_local.sim import Preset, presets
 from llmperf_sagemaker.testing import Account, Deployed, FakeSageMaker, SeparateFake, Timing
 
@@ -31,6 +32,9 @@ PRICES = {
 }
 ROLE = "arn:aws:iam::123456789012:role/llmperf"
 BY_DEPLOYMENT = {(p.model_id, p.instance): p for p in presets().values()}
+OVERHEAD_NS = max(p.overhead_ns for p in presets().values())
+"""What the study's client, gateway and network added to each request: the presets are fitted with
+it, and in a closed loop a request that is still on its way is no load."""
 AT_LOAD = {"cost": 5, "throughput": 20, "latency": 1}
 """Requests in flight, at which the study looked for each of its picks."""
 
@@ -81,7 +85,7 @@ def main() -> int:
             serve=simulated,
             speed=1.0,  # its bill is in the time that passes here
             account=Account(prices=PRICES),
-            timing=Timing(creating_s=3, deleting_s=1),
+            timing=Timing(creating_s=3, deleting_s=1, overhead_s=s_from_ns(OVERHEAD_NS)),
         )
     )
     with separate as fake, tempfile.TemporaryDirectory() as scratch:

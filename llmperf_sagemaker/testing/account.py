@@ -61,3 +61,5 @@ class Timing:
     """A new endpoint config is not found for so long after it was created."""
     invocation_s: float = field(default=60.0, validator=gt(0))
     """In real time: how long a container may take for an answer that is no stream."""
+    overhead_s: float = field(default=0.0, validator=ge(0))
+    """In real time: how long an invocation takes to reach its container."""

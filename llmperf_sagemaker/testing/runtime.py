@@ -55,7 +55,13 @@ class Invocations:
         sent = _request(f"{path}/invocations", f"{host}:{port}", accept, request)
         forwarding = Forwarding(connection, way, self._parts() if stream else None)
         limit_s = None if stream else self._timing.invocation_s
-        self._tasks.start_soon(_forward, forwarding, sent, (host, port), limit_s)
+
+        async def forward() -> None:
+            await anyio.sleep(self._timing.overhead_s)
+            if not connection.closed:
+                await _forward(forwarding, sent, (host, port), limit_s)
+
+        self._tasks.start_soon(forward)
 
     def _in_service(self, kind: Kind, name: str) -> Resource:
         try:

@@ -1,6 +1,7 @@
 """The fake's runtime, as boto3's own client sees it."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from threading import Event
@@ -311,6 +312,24 @@ def test_a_whole_answer_may_take_too_long() -> None:
         client = boto(fake, RUNTIME)
         with pytest.raises(client.exceptions.ModelError, match="invocation timed out"):
             ask_whole(client)
+
+
+def test_an_invocation_takes_its_time_to_the_container() -> None:
+    """What a gateway adds is there before the container is asked."""
+    asked_at_s = []
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        asked_at_s.append(time.monotonic())
+        peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole")
+
+    timing = Timing(creating_s=0, deleting_s=0, overhead_s=0.2)
+    with in_service(scripted(script), timing=timing) as fake:
+        client = boto(fake, RUNTIME)
+        before_s = time.monotonic()
+        assert ask_whole(client)["Body"] == b"whole"
+
+    assert asked_at_s[0] - before_s >= 0.19, "a timer may wake early"
 
 
 def test_a_client_that_leaves_ends_the_request() -> None:
