@@ -108,7 +108,7 @@ def test_an_interrupt_keeps_what_was_measured(kernel: Kernel, url: str) -> None:
     def measuring(kind: str, content: dict[str, Any]) -> bool:
         shown = str(content.get("data"))
         return kind == "update_display_data" and bool(
-            re.search(r"measuring .* [1-9]\d* done", shown)
+            re.search(r"measuring.* [1-9]\d* done", shown)
         )
 
     assert kernel.run(BENCH.format(url=url, duration_s=100), when=measuring) == "error"
