@@ -1,8 +1,9 @@
 """What a study has measured, read back from its folder."""
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
+from html import escape
 from pathlib import Path
 
 from attrs import asdict, evolve, frozen
@@ -23,6 +24,7 @@ from llmperf_core.studies.folder import (
     stored_study,
 )
 from llmperf_core.target import Json
+from llmperf_core.units import format_usd
 
 _TEXT_WIDTH = 120
 
@@ -156,12 +158,18 @@ class StudyRun:
         )
 
     def __repr__(self) -> str:
-        from rich.console import Console
+        return show.as_text(partial(show.render_study, self.view), width=_TEXT_WIDTH)
 
-        console = Console(file=io.StringIO(), width=_TEXT_WIDTH, no_color=True)
-        with console.capture() as captured:
-            show.render_study(self.view, console)
-        return captured.get().rstrip()
+    def _repr_html_(self) -> str:
+        cells = f"{len(self.cells) - len(self.missing)} of {len(self.cells)} cells are measured"
+        said = [
+            f"{cells}; {format_usd(self.spent_usd)} spent",
+            *(f"{target.name}: {target.finding}" for target in self.targets if target.finding),
+        ]
+        head = "".join(f"<p>{escape(line)}</p>" for line in said)
+        return head + "".join(run._repr_html_() for run in self.runs)
+
+    _repr_mimebundle_ = show.mimebundle
 
 
 def load_study(folder: Path | str) -> StudyRun:

@@ -32,6 +32,9 @@ def assert_whole(done: StudyRun) -> None:
     assert [(cell.load.value, cell.repeat) for cell in target.cells] == [
         *((1, 1), (2, 1), (1, 2), (2, 2))
     ]
+    page = done._repr_html_()
+    assert page.startswith("<p>4 of 4 cells are measured; ")
+    assert target.runs[0]._repr_html_() in page
     for stage in target.stages:
         assert stage.summary.requests.completed > 0
         assert stage.summary.requests.failed == 0

@@ -57,6 +57,7 @@ def test_a_study_that_has_measured_nothing(tmp_path: Path) -> None:
 
     assert is_study(tmp_path)
     assert "0 of 0 cells are measured" in repr(found)
+    assert found._repr_html_() == "<p>0 of 0 cells are measured; 0.00 USD spent</p>"
     assert found["a"].cells == ()
     with pytest.raises(KeyError):
         found["b"]
