@@ -55,8 +55,7 @@ def tests(session: nox.Session) -> None:
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), ".coverage").resolve())
     session.run("coverage", "erase")
     # Most tests wait for a server or a process: one after the other, they take three times as long.
-    parallel = ("--numprocesses=4", "--dist=worksteal")
-    session.run("coverage", "run", "-m", "pytest", *parallel, *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "--numprocesses=4", *session.posargs)
     if not session.posargs:
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report", "--skip-covered", f"--fail-under={COVERAGE_FLOOR}")
