@@ -387,11 +387,15 @@ class Sweep:
             # First of all: from now on nothing of the stage can be lost.
             place.finish(observation, telemetry)
         result = StageResult.of(
-            timelines, observation, load=job.load, spec=spec, telemetry=telemetry
+            timelines,
+            observation,
+            load=job.load,
+            spec=spec,
+            telemetry=telemetry,
+            cell=None if place is None else place.cell,
         )
         if place is not None:
             result.keep(place)
-            result = evolve(result, cell=place.cell)
         return result
 
 

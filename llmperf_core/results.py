@@ -93,6 +93,7 @@ class StageResult:
         load: LoadProfile,
         spec: RunSpec,
         telemetry: Telemetry | None = None,
+        cell: str | None = None,
     ) -> Self:
         """Judge what was measured."""
         source = spec.source
@@ -111,6 +112,7 @@ class StageResult:
             telemetry=telemetry,
             watch=seen,
             split=split(timelines, summary.window, seen),
+            cell=cell,
         )
 
     @classmethod
@@ -138,14 +140,14 @@ class StageResult:
         if self.aggregate is not None:
             raise UsageError("only figures of this stage were imported: it has no goodput")
         spec = evolve(self.spec, slo=slo)
-        judged = self.of(
+        return self.of(
             self.timelines,
             self.observation,
             load=self.load,
             spec=spec,
             telemetry=self.telemetry,
+            cell=self.cell,
         )
-        return evolve(judged, cell=self.cell)
 
     def with_telemetry(self, later: Telemetry) -> Self:
         """Return the same measurement, judged with what was learned of it afterwards.
@@ -159,6 +161,7 @@ class StageResult:
             load=self.load,
             spec=self.spec,
             telemetry=(self.telemetry or Telemetry()).and_later(later),
+            cell=self.cell,
         )
 
     def __getitem__(self, metric: str) -> MetricSummary:
@@ -354,18 +357,17 @@ def _verdict(
 
 def _read_back(stage: StoredStage, spec: RunSpec) -> StageResult:
     if stage.aggregate is not None:
-        result = StageResult.of_aggregate(
+        return StageResult.of_aggregate(
             stage.aggregate, stage.observation, load=stage.load, spec=spec
         )
-    else:
-        result = StageResult.of(
-            stage.timelines,
-            stage.observation,
-            load=stage.load,
-            spec=spec,
-            telemetry=stage.telemetry,
-        )
-    return evolve(result, cell=stage.cell)
+    return StageResult.of(
+        stage.timelines,
+        stage.observation,
+        load=stage.load,
+        spec=spec,
+        telemetry=stage.telemetry,
+        cell=stage.cell,
+    )
 
 
 def load_runs(folder: Path | str) -> list[Run]:

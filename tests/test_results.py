@@ -17,6 +17,7 @@ from llmperf_core.judge import read_log
 from llmperf_core.load import Concurrency, ConstantRate, LoadProfile, Poisson
 from llmperf_core.run.folder import RunSpec
 from llmperf_core.run.settings import Settings
+from llmperf_core.telemetry import Telemetry
 from llmperf_core.timeline import (
     Censored,
     Completed,
@@ -227,3 +228,11 @@ def test_whoever_shows_rich_objects_gets_text_and_a_page() -> None:
     for shown in (stage, Run(spec=stage.spec, stages=(stage,))):
         bundle = shown._repr_mimebundle_(include=None, exclude=None)
         assert bundle == {"text/plain": repr(shown), "text/html": shown._repr_html_()}
+
+
+def test_a_cell_stays_one_however_its_stage_is_judged_anew() -> None:
+    """A study finds its cells by their addresses, also after more was learned of a stage."""
+    stage = evolve(result(), cell="ab12")
+    later = Telemetry(meters={"server": "its log"})
+    assert stage.with_telemetry(later).cell == "ab12"
+    assert stage.under(Slo(ttft_ms=500)).cell == "ab12"
