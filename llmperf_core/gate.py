@@ -13,18 +13,18 @@ from attrs.validators import deep_iterable, ge, gt, in_
 
 from llmperf_core.comparison import Comparison, compare
 from llmperf_core.judge import Change
+from llmperf_core.judge.estimate import COMPARED, PERCENTILES, RATES
 from llmperf_core.results import StageResult
 from llmperf_core.units import percent
 
 FIGURES = ("ttft.p50", "itl.p50", "tpot.p50", "e2e.p50", "output_tokens_per_s")
 """What is gated unless the caller says otherwise: what a change of the server moves as a whole, and
 one slow answer does not."""
-_METRICS, _STATISTICS = (
-    ("ttft", "itl", "tpot", "e2e", "time_per_token"),
-    ("mean", "p50", "p90", "p99"),
-)
-_RATES = ("output_tokens_per_s", "requests_per_s", "goodput")
-_KNOWN = {*_RATES, *(f"{metric}.{statistic}" for metric in _METRICS for statistic in _STATISTICS)}
+_STATISTICS = ("mean", *(f"p{percentile:g}" for percentile in PERCENTILES))
+_KNOWN = {
+    *RATES,
+    *(f"{metric.name}.{statistic}" for metric in COMPARED for statistic in _STATISTICS),
+}
 
 
 @frozen(kw_only=True)
@@ -93,7 +93,7 @@ class Gated:
             change
             for pair in self.comparison.stages
             for change in pair.changes
-            if _named(change) in self.gate.figures
+            if change.figure.name in self.gate.figures
         ]
 
     @property
@@ -130,15 +130,9 @@ class Gated:
         return "\n".join([head, *(f"  {_said(change)}" for change in self.worse)])
 
 
-def _named(change: Change) -> str:
-    """Return a figure's name as `Gate.figures` has it."""
-    figure = change.figure
-    return figure.metric if figure.statistic == "rate" else f"{figure.metric}.{figure.statistic}"
-
-
 def _said(change: Change) -> str:
     figure, (low, high) = change.figure, change.ci95 or (math.nan, math.nan)
     return (
-        f"{_named(change)}: {change.baseline:.4g} → {change.candidate:.4g} {figure.unit}, "
+        f"{figure.name}: {change.baseline:.4g} → {change.candidate:.4g} {figure.unit}, "
         f"{change.effect or 0:+.1%} (95 %: {low:+.1%} to {high:+.1%})"
     )
