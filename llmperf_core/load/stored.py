@@ -1,6 +1,6 @@
 """Loads as stored runs hold them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from llmperf_core.load.protocol import ClosedLoop, Labelled, LoadProfile
 from llmperf_core.load.replay import Replay
 
 # Only these are made again. A stored run never names a class to import: a file is no program.
-_OURS: Mapping[str, Callable[..., LoadProfile]] = {
+LOADS: Mapping[str, type[Any]] = {
     "concurrency": Concurrency,
     "constant": ConstantRate,
     "poisson": Poisson,
@@ -26,6 +26,7 @@ _OURS: Mapping[str, Callable[..., LoadProfile]] = {
     "steps": Steps,
     "replay": Replay,
 }
+"""Our loads, by their kinds."""
 
 
 @frozen(kw_only=True)
@@ -89,8 +90,10 @@ def load_of(record: Mapping[str, Any]) -> LoadProfile:
         ValueError: a field is out of its range.
     """
     kind, value = record["kind"], record["value"]
-    if kind in _OURS:
-        return _OURS[kind](**record["fields"]) if "fields" in record else _OURS[kind](value)
+    if kind in LOADS:
+        ours = LOADS[kind]
+        load: LoadProfile = ours(**record["fields"]) if "fields" in record else ours(value)
+        return load
     label, fields = record["label"], record["fields"]
     if "slots" in record:
         return StoredClosedLoop(

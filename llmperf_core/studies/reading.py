@@ -15,16 +15,8 @@ from attrs import evolve, fields
 from llmperf_core.bringup import Price
 from llmperf_core.errors import MissingExtraError, StudyFileError
 from llmperf_core.judge import Precision, Slo
-from llmperf_core.load import (
-    Concurrency,
-    ConstantRate,
-    Gamma,
-    LoadProfile,
-    Poisson,
-    Ramp,
-    Replay,
-    Steps,
-)
+from llmperf_core.load import LoadProfile
+from llmperf_core.load.stored import LOADS
 from llmperf_core.run import Deadlines, Settings
 from llmperf_core.studies.entry import StudyTarget
 from llmperf_core.studies.matrix import Combination, Matrix, filled, fits
@@ -56,15 +48,6 @@ _PRICE = ("price_usd_per_h", "price_as_of", "price_source")
 _TARGET = ("url", "called", *_OPTIONS, *_PRICE, "labels")
 _NOT_IN_A_FILE = ("folder", "calibration")
 
-_LOADS: Mapping[str, type] = {
-    "concurrency": Concurrency,
-    "constant": ConstantRate,
-    "poisson": Poisson,
-    "gamma": Gamma,
-    "ramp": Ramp,
-    "steps": Steps,
-    "replay": Replay,
-}
 _LENGTHS: Mapping[str, type] = {
     "uniform": Uniform,
     "normal": Normal,
@@ -237,7 +220,7 @@ def _kind(place: Place, key: str, kinds: Mapping[str, type]) -> tuple[str, Place
 
 def _loads(place: Place) -> Iterator[LoadProfile]:
     """Yield the loads of a table: a list for `slots` or `rate_rps` says several."""
-    kind, rest = _kind(place, "kind", _LOADS)
+    kind, rest = _kind(place, "kind", LOADS)
     table = rest.as_a(dict[str, Any])
     if kind == "replay" and "file" in table:
         yield _trace(rest)
@@ -251,7 +234,7 @@ def _loads(place: Place) -> Iterator[LoadProfile]:
 
 
 def _load(kind: str, place: Place) -> LoadProfile:
-    load: LoadProfile = made(_LOADS[kind], place)
+    load: LoadProfile = made(LOADS[kind], place)
     return load
 
 
