@@ -14,6 +14,7 @@ from llmperf_core.judge import (
     MARGIN,
     Estimates,
     Outcome,
+    Slo,
     changes,
     estimate,
     estimate_from,
@@ -265,19 +266,24 @@ def _why_left_out(label: str, sides: _Sides) -> str:
     return f"{label}: {'; '.join(reasons)}"
 
 
-def estimates_of(repeats: Sequence[StageResult]) -> Estimates:
-    """Return the figures that all repeats of a stage have, taken together."""
-    each = [_of_stage(stage) for stage in repeats]
+def estimates_of(repeats: Sequence[StageResult], *, slo: Slo | None = None) -> Estimates:
+    """Return the figures that all repeats of a stage have, taken together.
+
+    Args:
+        repeats: at least one.
+        slo: of the goodput; None takes that under which each was measured.
+    """
+    each = [_of_stage(stage, slo or stage.spec.slo) for stage in repeats]
     figures = [figure for figure in each[0] if all(figure in found for found in each)]
     return {figure: taken_together([found[figure] for found in each]) for figure in figures}
 
 
-def _of_stage(stage: StageResult) -> Estimates:
+def _of_stage(stage: StageResult, slo: Slo | None) -> Estimates:
     source = stage.spec.source
     if stage.aggregate is not None:
         return estimate_from(stage.summary)
     metrics = [m for m in COMPARED if source is None or m.name in source.metrics]
-    return estimate(stage.timelines, stage.summary.window, metrics=metrics, slo=stage.spec.slo)
+    return estimate(stage.timelines, stage.summary.window, metrics=metrics, slo=slo)
 
 
 def _judged(pairs: Sequence[tuple[str, Sequence[Estimates]]], margin: float) -> list[show.PairView]:

@@ -154,22 +154,23 @@ def _candidate(
 ) -> Candidate:
     """Return a target under a load. Stages of one run share its start, so they are one repeat."""
     usable, invalid = _parted([stage for stages in by_run for stage in stages])
-    kept = [[_under(stage, needs) for stage in _parted(stages)[0]] for stages in by_run]
+    kept = [_parted(stages)[0] for stages in by_run]
     judged = usable or invalid
     with_requests = all(stage.aggregate is None for stage in usable)
     status = max((stage.verdict.status for stage in judged), key=_GRAVITY.index)
+    limits = needs.limits if with_requests else ()
+    # Reading a long journal takes a while: once, and for limits alone.
+    inside = list(_inside(usable)) if limits else []
     return Candidate(
         target=judged[0].spec.target,
         load=judged[0].load,
-        repeats=[estimates_of(stages) for stages in kept if stages],
+        repeats=[estimates_of(stages, slo=needs.slo) for stages in kept if stages],
         price=price,
         status=status,
         reasons=tuple(_details(judged, status)),
         left_out=tuple("; ".join(_details([stage], "invalid")) for stage in invalid if usable),
         slo=needs.slo if with_requests else None,
-        exceeding={
-            limit: limit.exceeding(list(_inside(usable))) for limit in needs.limits if with_requests
-        },
+        exceeding={limit: limit.exceeding(inside) for limit in limits},
         memory_bytes=max(filter(None, map(_memory_bytes, usable)), default=None),
         input_per_output=_mean(map(input_per_output, (stage.summary for stage in usable))),
         simulated=any(stage.spec.simulated for stage in judged),
@@ -180,10 +181,6 @@ def _parted(stages: Sequence[StageResult]) -> tuple[list[StageResult], list[Stag
     """Return those whose numbers may be used, and those that are invalid."""
     invalid = [stage for stage in stages if stage.verdict.status == "invalid"]
     return [stage for stage in stages if stage.verdict.status != "invalid"], invalid
-
-
-def _under(stage: StageResult, needs: Needs) -> StageResult:
-    return stage if needs.slo is None or stage.aggregate else stage.under(needs.slo)
 
 
 def _details(stages: Iterable[StageResult], status: str) -> Iterable[str]:

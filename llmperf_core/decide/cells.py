@@ -6,6 +6,7 @@ so that what is there need not be measured and paid for again.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 
 import msgspec
@@ -62,15 +63,16 @@ class Question:
             target: its name.
             described: what the target is, as far as that changes what is measured.
         """
-        shared = self._shared()
-        return tuple(_cell(target, described, what, shared) for what in self._each())
+        return tuple(_cell(target, described, what, self._shared) for what in self._each())
 
     def _each(self) -> Iterator[tuple[LoadProfile, int]]:
         for repeat in range(1, self.repeats + 1):
             for load in self.loads:
                 yield load, repeat
 
+    @cached_property
     def _shared(self) -> Mapping[str, Json]:
+        """What all cells of all targets share: its prompts may take long to make."""
         return {
             "workload": self.workload.describe(),
             "prompts": _digest(islice(self.workload.prompts(0), _PROMPTS_LOOKED_AT)),

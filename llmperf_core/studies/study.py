@@ -188,8 +188,9 @@ class Study:
         )
 
     def _stored(self) -> StoredStudy:
+        question = self.question
         return StoredStudy(
-            targets=[_stored_target(entry, self.question) for entry in self.targets],
+            targets=[_stored_target(entry, question) for entry in self.targets],
             workload=dict(self.workload.describe()),
             settings=settings_record(self.settings),
             slo=None if self.slo is None else asdict(self.slo),
