@@ -1,7 +1,6 @@
 """`llmperf bench`: measure a target under one load or several."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -20,7 +19,7 @@ from llmperf_core.cli.arguments import (
     whole_numbers,
 )
 from llmperf_core.cli.options import checked
-from llmperf_core.cli.output import console, print_json
+from llmperf_core.cli.output import print_run
 from llmperf_core.errors import UsageError
 from llmperf_core.instrument import calibrate
 from llmperf_core.judge import Slo
@@ -33,9 +32,7 @@ from llmperf_core.load import (
     Ramp,
     Steps,
 )
-from llmperf_core.results import Run
 from llmperf_core.run import Settings
-from llmperf_core.show import render
 from llmperf_core.traces import read_trace
 from llmperf_core.workload import length_of
 
@@ -137,20 +134,11 @@ def run(given: argparse.Namespace) -> int:
     try:
         done = sweep(target, loads, workload=workload, slo=slo, settings=settings)
     except InterruptedRunError as interrupted:
-        _print(interrupted.run, given)
+        print_run(interrupted.run, given)
         print("llmperf: interrupted; this is what was measured until then", file=sys.stderr)
         raise
-    _print(done, given)
+    print_run(done, given)
     return int(any(stage.verdict.status == "invalid" for stage in done.stages))
-
-
-def _print(done: Run, given: argparse.Namespace) -> None:
-    if given.json:
-        print_json(done.to_dict())
-        return
-    render(done.view, console())
-    if given.out:
-        print(f"\nkept in {os.fspath(given.out)}")
 
 
 def _loads(given: argparse.Namespace) -> Sequence[LoadProfile]:

@@ -1,9 +1,9 @@
 """`llmperf calibrate`: this host's instrument error, at the load that is to be measured."""
 
 import argparse
-import json
 
 from llmperf_core.cli.options import checked
+from llmperf_core.cli.output import print_json
 from llmperf_core.instrument import calibrate
 from llmperf_core.load import Concurrency, LoadProfile, Poisson
 from llmperf_core.run import Settings
@@ -48,7 +48,7 @@ def run(given: argparse.Namespace) -> int:
         settings=Settings(quiet=given.quiet, in_process=given.in_process),
     )
     if given.json:
-        print(json.dumps(calibration_document(found), indent=2, ensure_ascii=False))
+        print_json(calibration_document(found))
     else:
         print("\n".join(calibration_lines(found)))
     return int(found.status == "degraded")

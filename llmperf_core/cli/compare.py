@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from llmperf_core.cli.arguments import share
+from llmperf_core.cli.options import define_differences
 from llmperf_core.cli.output import console, print_json
 from llmperf_core.comparison import compare, detectable
 from llmperf_core.judge import MARGIN
@@ -36,15 +37,10 @@ def define(parser: argparse.ArgumentParser) -> None:
         default=MARGIN,
         help=f"a change up to this is the same ({100 * MARGIN:g}%%)",
     )
-    parser.add_argument(
-        "--allow-differences",
-        metavar="NAME,…",
-        nargs="?",
-        const=True,
-        default=False,
-        type=lambda text: text.split(","),
-        help="compare what differs in these, or in anything: workload, load, model, stream, "
-        "simulated, tool, stamps, counted_by",
+    define_differences(
+        parser,
+        "compare what differs in these, or in anything: workload, load, model, stream, simulated, "
+        "tool, stamps, counted_by",
     )
     parser.add_argument("--allow-invalid", action="store_true", help="compare invalid stages, too")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

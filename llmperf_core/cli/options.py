@@ -44,6 +44,24 @@ def define_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", metavar="N", type=int, help="of the prompts and the arrivals")
 
 
+def define_differences(parser: argparse.ArgumentParser, what: str) -> None:
+    """Define `--allow-differences`.
+
+    Args:
+        parser: of the command.
+        what: says what it allows, with the names.
+    """
+    parser.add_argument(
+        "--allow-differences",
+        metavar="NAME,…",
+        nargs="?",
+        const=True,
+        default=False,
+        type=lambda text: text.split(","),
+        help=what,
+    )
+
+
 def define_window(parser: argparse.ArgumentParser, *, duration: str) -> argparse._ArgumentGroup:
     """Define how long a stage is; return the group, for more.
 

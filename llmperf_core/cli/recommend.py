@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from llmperf_core.bringup import Price
 from llmperf_core.cli.arguments import limits, numbers, price, share
-from llmperf_core.cli.options import checked
+from llmperf_core.cli.options import checked, define_differences
 from llmperf_core.cli.output import console, print_json
 from llmperf_core.decide import Needs, PercentileLimit
 from llmperf_core.decide.needs import RULE_NAMES, AtLoad
@@ -50,14 +50,9 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     _define_rules(parser)
     _define_constraints(parser)
-    parser.add_argument(
-        "--allow-differences",
-        metavar="NAME,…",
-        nargs="?",
-        const=True,
-        default=False,
-        type=lambda text: text.split(","),
-        help="rank what was measured in different ways: workload, stream, simulated, tool, stamps, "
+    define_differences(
+        parser,
+        "rank what was measured in different ways: workload, stream, simulated, tool, stamps, "
         "counted_by",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")

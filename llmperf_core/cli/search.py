@@ -1,7 +1,6 @@
 """`llmperf search`: the highest load that keeps limits, or the load that saturates."""
 
 import argparse
-import os
 import sys
 from functools import partial
 
@@ -13,10 +12,9 @@ from llmperf_core.cli import options
 from llmperf_core.cli.arguments import arrival
 from llmperf_core.cli.bench import rate
 from llmperf_core.cli.options import checked
-from llmperf_core.cli.output import console, print_json
+from llmperf_core.cli.output import print_json, print_run
 from llmperf_core.decide import Capacity, PercentileLimit, Saturation, Search
 from llmperf_core.results import Explored
-from llmperf_core.show import render
 
 _EXAMPLES = """examples:
   llmperf search http://127.0.0.1:8080 --limit ttft.p99=500,itl.p95=50 --start 4
@@ -91,7 +89,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         found = explore(target, question, workload=workload, settings=settings)
     except InterruptedRunError as interrupted:
-        render(interrupted.run.view, console())
+        print_run(interrupted.run, given)
         print("llmperf: interrupted; this is what was measured until then", file=sys.stderr)
         raise
     _print(found, given)
@@ -122,6 +120,4 @@ def _print(found: Explored, given: argparse.Namespace) -> None:
         print_json(found.to_dict())
         return
     print(f"{found.answer}\n")
-    render(found.run.view, console())
-    if given.out:
-        print(f"\nkept in {os.fspath(given.out)}")
+    print_run(found.run, given)
