@@ -4,30 +4,37 @@
     def test_chat(llmperf_bench):
         llmperf_bench(lp.Concurrency(4), duration_s=20)
 
-pytest loads it by its entry point. Whatever is heavy is imported in the fixtures, so that a suite
-which measures nothing starts as before.
+pytest loads it by its entry point, and with it `llmperf_core`: that takes each start of pytest some
+tenths of a second, whatever it runs. `-p no:llmperf` leaves it out.
 """
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from attrs import frozen
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from llmperf_core.backends import target_of
+from llmperf_core.benchmark import bench
+from llmperf_core.decide import PercentileLimit
+from llmperf_core.errors import LLMPerfError
+from llmperf_core.gate import Gate
+from llmperf_core.judge import samples
+from llmperf_core.load import LoadProfile
+from llmperf_core.results import StageResult, load_run
+from llmperf_core.run import Settings
+from llmperf_core.show import load_label
+from llmperf_core.target import Endpoint, Target
+from llmperf_core.workload import Synthetic, Workload
 
-    from llmperf_core.decide import PercentileLimit
-    from llmperf_core.gate import Gate
-    from llmperf_core.load import LoadProfile
-    from llmperf_core.results import StageResult
-    from llmperf_core.run import Settings
-    from llmperf_core.target import Endpoint, Target
+if TYPE_CHECKING:
     from llmperf_core.testing import Script
-    from llmperf_core.workload import Workload
 
 _MARKER = (
     "llmperf(slo=None, baseline=None, gate=None): limits on percentiles (`ttft.p95=500`, several "
@@ -62,26 +69,22 @@ class _Opened:
     """A target that is open already, for the whole session: a test neither opens nor closes it."""
 
     name: str
-    endpoint: "Endpoint"
+    endpoint: Endpoint
 
     def open(self) -> AbstractAsyncContextManager["Endpoint"]:
         @asynccontextmanager
-        async def opened() -> "AsyncIterator[Endpoint]":
+        async def opened() -> AsyncIterator[Endpoint]:
             yield self.endpoint
 
         return opened()
 
 
 @pytest.fixture(scope="session")
-def llmperf_open() -> "Iterator[Callable[[Target | str], Target]]":
+def llmperf_open() -> Iterator[Callable[[Target | str], Target]]:
     """Return what brings up a target, or what a URL names; it is taken down with the session."""
-    from anyio.from_thread import start_blocking_portal
-
-    from llmperf_core.backends import target_of
-
     with start_blocking_portal() as portal, ExitStack() as opened:
 
-        def bring_up(target: "Target | str") -> "Target":
+        def bring_up(target: Target | str) -> Target:
             with _told():
                 aim = target_of(target) if isinstance(target, str) else target
                 opening = portal.wrap_async_context_manager(aim.open())
@@ -92,8 +95,8 @@ def llmperf_open() -> "Iterator[Callable[[Target | str], Target]]":
 
 @pytest.fixture(scope="session")
 def llmperf_target(
-    request: pytest.FixtureRequest, llmperf_open: "Callable[[Target | str], Target]"
-) -> "Target":
+    request: pytest.FixtureRequest, llmperf_open: Callable[[Target | str], Target]
+) -> Target:
     """Return the target that the command line or the configuration names, brought up.
 
     Override it in a `conftest.py` to measure a container, a simulator, or a target of your own.
@@ -110,7 +113,7 @@ def llmperf_target(
 
 @pytest.fixture(scope="session")
 def llmperf_scripted(
-    llmperf_open: "Callable[[Target | str], Target]",
+    llmperf_open: Callable[[Target | str], Target],
 ) -> "Iterator[Callable[[Script], Target]]":
     """Return what starts a server that answers as a script says: a known truth to test against."""
     from llmperf_core.testing import ReferenceServer
@@ -133,13 +136,13 @@ class Bench:
 
     def __call__(
         self,
-        load: "LoadProfile",
-        target: "Target | str | None" = None,
+        load: LoadProfile,
+        target: Target | str | None = None,
         *,
-        workload: "Workload | None" = None,
+        workload: Workload | None = None,
         duration_s: float | None = None,
-        settings: "Settings | None" = None,
-    ) -> "StageResult":
+        settings: Settings | None = None,
+    ) -> StageResult:
         """Measure, and return the stage if it is valid, keeps the limits, and is no worse.
 
         The test fails where a limit is proved to be broken, or a figure proved to be worse than the
@@ -152,17 +155,13 @@ class Bench:
             duration_s: length of the window; None takes that of the settings.
             settings: how it is measured.
         """
-        from llmperf_core import bench
-        from llmperf_core.run import Settings
-        from llmperf_core.workload import Synthetic
-
         aim = self._request.getfixturevalue("llmperf_target") if target is None else target
         asked = Synthetic() if workload is None else workload
         how = settings or Settings(quiet=True)
 
         measured: list[StageResult] = []
 
-        def measure() -> "StageResult":
+        def measure() -> StageResult:
             with _alone(self._request), _told():
                 stage = bench(aim, load, workload=asked, duration_s=duration_s, settings=how)
             measured.append(stage)
@@ -175,7 +174,7 @@ class Bench:
             if measured:
                 self._show("llmperf", repr(measured[-1]))
 
-    def _held(self, load: "LoadProfile", measure: "Callable[[], StageResult]") -> "StageResult":
+    def _held(self, load: LoadProfile, measure: Callable[[], StageResult]) -> StageResult:
         marked = _Marked.of(self._request)
         if marked.baseline is None:
             stage = measure()
@@ -188,7 +187,7 @@ class Bench:
         _keep_limits(stage, marked.limits)
         return stage
 
-    def _record(self, stage: "StageResult") -> None:
+    def _record(self, stage: StageResult) -> None:
         """Add what reports such as JUnit's carry."""
         for name in ("ttft", "itl", "e2e"):
             summary = stage.summary.metrics.get(name)
@@ -197,16 +196,16 @@ class Bench:
                 self._request.node.user_properties.append(figure)
 
     def _update(
-        self, measure: "Callable[[], StageResult]", gate: "Gate", baseline: "_Baseline"
-    ) -> "StageResult":
+        self, measure: Callable[[], StageResult], gate: Gate, baseline: "_Baseline"
+    ) -> StageResult:
         """Measure the baseline anew; what was there is gone once all of the new one is."""
         stages = [measure() for _ in range(gate.repeats)]
         baseline.write(stages)
         return stages[-1]
 
     def _gate(
-        self, measure: "Callable[[], StageResult]", gate: "Gate", baseline: "_Baseline"
-    ) -> "StageResult":
+        self, measure: Callable[[], StageResult], gate: Gate, baseline: "_Baseline"
+    ) -> StageResult:
         before = baseline.read()
         with _told("or measure the baseline anew: --llmperf-update"):
             gated = gate.judge(before, measure)
@@ -224,15 +223,12 @@ class Bench:
 class _Marked:
     """What the markers of a test say, the nearest first."""
 
-    limits: "Sequence[PercentileLimit]"
+    limits: Sequence[PercentileLimit]
     baseline: str | None
-    gate: "Gate"
+    gate: Gate
 
     @classmethod
     def of(cls, request: pytest.FixtureRequest) -> "_Marked":
-        from llmperf_core.decide import PercentileLimit
-        from llmperf_core.gate import Gate
-
         said: dict[str, Any] = {}
         for marker in request.node.iter_markers("llmperf"):
             if marker.args or not marker.kwargs.keys() <= {"slo", "baseline", "gate"}:
@@ -251,16 +247,14 @@ class _Baseline:
     folder: Path
 
     @classmethod
-    def of(cls, request: pytest.FixtureRequest, name: str, load: "LoadProfile") -> "_Baseline":
-        from llmperf_core.show import load_label
+    def of(cls, request: pytest.FixtureRequest, name: str, load: LoadProfile) -> "_Baseline":
 
         config = request.config
         given = config.getoption("--llmperf-baselines") or config.getini("llmperf_baselines")
         parts = [re.sub(r"[^\w.=-]+", "-", part) for part in (name, load_label(load))]
         return cls(config.rootpath.joinpath(str(given), *parts))
 
-    def read(self) -> "list[StageResult]":
-        from llmperf_core import load_run
+    def read(self) -> list[StageResult]:
 
         with _told("make it anew: --llmperf-update"):
             runs = [load_run(path) for path in sorted(self.folder.glob("[0-9]*"))]
@@ -271,9 +265,7 @@ class _Baseline:
             )
         return [stage for run in runs for stage in run.stages]
 
-    def write(self, stages: "Sequence[StageResult]") -> None:
-        from shutil import rmtree
-        from tempfile import TemporaryDirectory
+    def write(self, stages: Sequence[StageResult]) -> None:
 
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.folder.parent, prefix=".new-") as new:
@@ -287,8 +279,6 @@ class _Baseline:
 @contextmanager
 def _told(advice: str = "") -> Generator[None, None, None]:
     """Fail the test with an error's own words, without a traceback through this plugin."""
-    from llmperf_core.errors import LLMPerfError
-
     try:
         yield
     except LLMPerfError as error:
@@ -315,15 +305,14 @@ def _alone(request: pytest.FixtureRequest) -> Generator[None, None, None]:
         yield
 
 
-def _skip_invalid(stage: "StageResult") -> None:
+def _skip_invalid(stage: StageResult) -> None:
     if stage.verdict.status == "invalid":
         reasons = [reason for reason in stage.verdict.reasons if reason.status == "invalid"]
         said = "; ".join(f"{reason.code}: {reason.detail}" for reason in reasons)
         pytest.skip(f"llmperf: the numbers cannot be used: {said}")
 
 
-def _keep_limits(stage: "StageResult", limits: "Sequence[PercentileLimit]") -> None:
-    from llmperf_core.judge import samples
+def _keep_limits(stage: StageResult, limits: Sequence[PercentileLimit]) -> None:
 
     in_order = sorted(stage.timelines, key=lambda timeline: timeline.index)
     inside = samples(in_order, stage.summary.window)
