@@ -143,8 +143,9 @@ def test_quiet_is_quiet(kernel: Kernel, url: str) -> None:
     assert {kind for kind, _ in kernel.messages} <= {"status", "execute_input", "execute_result"}
 
 
-def test_frames_and_plots_come_out(kernel: Kernel) -> None:
+def test_frames_and_plots_come_out(kernel: Kernel, url: str) -> None:
     """What a notebook goes on with: a frame of requests, and a picture that needs no script."""
+    assert kernel.run(BENCH.format(url=url, duration_s=0.5)) == "ok"
     assert kernel.run("stage.to_pandas().head()") == "ok"
     assert "output_tokens" in kernel.html("execute_result")[0]
     assert kernel.run("stage.plots.percentiles()") == "ok"
