@@ -12,8 +12,6 @@ _SPINNERS = 4
 # They end by themselves even if the test is killed.
 _SPIN = "import time; end = time.monotonic() + 120\nwhile time.monotonic() < end: pass"
 _HOGS = 2
-_KEEPS_S = 0.01
-"""Twice what Python gives a thread by itself, so that a start is late on an idle machine, too."""
 
 
 @contextmanager
@@ -33,24 +31,22 @@ def spinning(processor: int) -> Iterator[None]:
 
 @contextmanager
 def hogging() -> Iterator[None]:
-    """Have threads of this process fight for its interpreter, each of which may keep it for 10 ms.
+    """Have threads of this process fight for its interpreter, each of which may keep it for 5 ms.
 
     That is what a busy notebook does, and it holds up this process whatever the machine does.
     """
-    enough, before_s = threading.Event(), sys.getswitchinterval()
+    enough = threading.Event()
 
     def toil() -> None:
         while not enough.is_set():
             sum(range(1000))
 
     hogs = [threading.Thread(target=toil) for _ in range(_HOGS)]
-    sys.setswitchinterval(_KEEPS_S)
     for hog in hogs:
         hog.start()
     try:
         yield
     finally:
-        sys.setswitchinterval(before_s)
         enough.set()
         for hog in hogs:
             hog.join()

@@ -116,9 +116,8 @@ def report(done: lp.StudyRun, fake: SeparateFake, *, quick: bool) -> int:
     left = fake.holds()
     print(f"\n{created} endpoints were created, {sum(map(len, left.values()))} are left")
     print(f"the fake's bill: {fake.usd:.2f} USD; the study's books: {done.spent_usd:.2f} USD")
-    print(
-        f"{near} of {len(off)} medians are within 10 % of their calibration, the worst {worst:.1%}\n"
-    )
+    print(f"{near} of {len(off)} medians are within 10 % of their calibration")
+    print(f"the one most off: {worst:.1%}\n")
     if quick:
         print(done.recommend())
     else:

@@ -139,7 +139,9 @@ def _flaws(found: Calibration) -> Iterator[Reason]:
         yield Reason("stamp_error", f"stamps were wrong by {error}")
     if found.coalesced_share > COALESCED_SUSPECT:
         yield Reason("coalesced", f"{percent(found.coalesced_share)} of the tokens came together")
-    if found.lag is not None and found.lag.high[1] > LAG_LEAST_NS:
+    if found.lag is None:
+        yield Reason("lag", "no request of an open loop was sent while there was time")
+    elif found.lag.high[1] > LAG_LEAST_NS:
         which, lag_ns = found.lag.high
         yield Reason("lag", f"requests were sent late by {format_duration(lag_ns)} ({which})")
     if found.failed:
