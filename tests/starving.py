@@ -18,7 +18,8 @@ _HOGS = 2
 def spinning(processor: int) -> Iterator[None]:
     """Keep a processor busy with processes that never stop to run."""
     command = [sys.executable, "-S", "-c", _SPIN]
-    spinners = [subprocess.Popen(command) for _ in range(_SPINNERS)]
+    # Linux may share a processor out by sessions first, and the measuring process has its own.
+    spinners = [subprocess.Popen(command, start_new_session=True) for _ in range(_SPINNERS)]
     try:
         for spinner in spinners:
             sched_setaffinity(spinner.pid, {processor})
