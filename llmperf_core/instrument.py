@@ -215,12 +215,9 @@ class _Answer:
 
     def lag_ns(self, observation: Observation) -> Durations:
         due_at_ns, sent_at_ns = self.timeline.due_at_ns, self.timeline.sent_at_ns
-        if due_at_ns is None or due_at_ns not in observation.window:
+        if due_at_ns is None or sent_at_ns is None or due_at_ns not in observation.window:
             return int64(())
-        # One that was not sent at all was late by all the time that there was.
-        return int64(
-            ((self.timeline.ended_at_ns if sent_at_ns is None else sent_at_ns) - due_at_ns,)
-        )
+        return int64((sent_at_ns - due_at_ns,))
 
     def coalesced(self) -> int:
         together = np.diff(self.timeline.token_at_ns) == 0
