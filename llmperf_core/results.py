@@ -139,15 +139,7 @@ class StageResult:
         """
         if self.aggregate is not None:
             raise UsageError("only figures of this stage were imported: it has no goodput")
-        spec = evolve(self.spec, slo=slo)
-        return self.of(
-            self.timelines,
-            self.observation,
-            load=self.load,
-            spec=spec,
-            telemetry=self.telemetry,
-            cell=self.cell,
-        )
+        return self._judged_anew(evolve(self.spec, slo=slo), self.telemetry)
 
     def with_telemetry(self, later: Telemetry) -> Self:
         """Return the same measurement, judged with what was learned of it afterwards.
@@ -155,12 +147,15 @@ class StageResult:
         Args:
             later: its meters replace those of the same name.
         """
+        return self._judged_anew(self.spec, (self.telemetry or Telemetry()).and_later(later))
+
+    def _judged_anew(self, spec: RunSpec, telemetry: Telemetry | None) -> Self:
         return self.of(
             self.timelines,
             self.observation,
             load=self.load,
-            spec=self.spec,
-            telemetry=(self.telemetry or Telemetry()).and_later(later),
+            spec=spec,
+            telemetry=telemetry,
             cell=self.cell,
         )
 
