@@ -21,7 +21,7 @@ from attrs import evolve
 import llmperf_core as lp
 from llmperf_core.judge import TIME_PER_TOKEN, all_values
 from llmperf_core.target import Endpoint
-from llmperf_core.units import NS_PER_S, ms_from_ns, ns_from_s, s_from_ns
+from llmperf_core.units import ms_from_ns, ns_from_s, s_from_ns
 from llmperf_local.sim import Preset, Scheduler, presets
 from llmperf_local.sim.published import OPTIONS, asks
 from llmperf_local.sim.virtual import VirtualStage, run_virtually
@@ -39,6 +39,8 @@ BY_DEPLOYMENT = {(p.model_id, p.instance): p for p in presets().values()}
 OVERHEAD_NS = max(p.overhead_ns for p in presets().values())
 """What the study's client, gateway and network added to each request: the presets are fitted with
 it, and in a closed loop a request that is still on its way is no load."""
+WINDOW_S = 60
+"""In place of the study's 90 s."""
 SETTLED_S = 15
 """After which TGI 1.0.3 has tuned its kernels, and a load finds its rhythm."""
 AT_LOAD = {"cost": 5, "throughput": 20, "latency": 1}
@@ -72,9 +74,9 @@ def study(*, quick: bool) -> lp.Study:
     """Return the study, in shorter windows than the 90 s of the published one."""
     whole = lp.read_study(HERE / "sagemaker.toml")
     if not quick:
-        return evolve(whole, settings=evolve(whole.settings, duration_s=60))
+        return evolve(whole, settings=evolve(whole.settings, duration_s=WINDOW_S))
     # With quantized weights, TGI 1.0.3 tunes its kernels for the first requests of each length.
-    settings = evolve(whole.settings, warmup_s=15, duration_s=20, drain_s=15)
+    settings = evolve(whole.settings, warmup_s=SETTLED_S, duration_s=20, drain_s=15)
     return evolve(whole, loads=[lp.Concurrency(5)], settings=settings)
 
 
@@ -144,16 +146,21 @@ def survivors(done: lp.StudyRun) -> None:
     print()
 
 
-def calibrated_ms(preset: Preset, load: lp.Concurrency, settings: lp.Settings) -> float:
+def calibrated_ms(preset: Preset, slots: int) -> float:
     """Return the median ms/token of a preset as its client sees it.
 
     It is calibrated to what TGI reported, which leaves out the queue and the way to it; a client of
     SageMaker's stream is told no times. So both are of the same run, in virtual time.
     """
-    overhead_ns, warm_up_ns = preset.overhead_ns, ns_from_s(max(settings.warmup_s or 0, SETTLED_S))
-    stage = VirtualStage(warm_up_ns=warm_up_ns, duration_ns=60 * NS_PER_S, overhead_ns=overhead_ns)
     timelines, observation = run_virtually(
-        Scheduler(preset.hardware, OPTIONS), asks(), load=load, stage=stage
+        Scheduler(preset.hardware, OPTIONS),
+        asks(),
+        load=lp.Concurrency(slots),
+        stage=VirtualStage(
+            warm_up_ns=ns_from_s(SETTLED_S),
+            duration_ns=ns_from_s(WINDOW_S),
+            overhead_ns=preset.overhead_ns,
+        ),
     )
     seen = [
         evolve(timeline, server_ns={})
@@ -171,11 +178,10 @@ def compare(done: lp.StudyRun) -> list[float]:
         preset = BY_DEPLOYMENT[target.labels["model"], target.labels["instance"]]
         for stage in target.stages:
             median = stage["time_per_token"].p50
-            load = lp.Concurrency(int(stage.load.value))
-            expected = calibrated_ms(preset, load, stage.spec.settings)
             if median is None:
                 print(f"{preset.name} at {stage.load.value:g}: too few requests for a median")
                 continue
+            expected = calibrated_ms(preset, int(stage.load.value))
             off.append(abs(median.value / expected - 1))
             print(
                 f"{preset.name} at {stage.load.value:g}: {median.value:.1f} ms/token, calibrated "
