@@ -71,7 +71,7 @@ class _Opened:
     name: str
     endpoint: Endpoint
 
-    def open(self) -> AbstractAsyncContextManager["Endpoint"]:
+    def open(self) -> AbstractAsyncContextManager[Endpoint]:
         @asynccontextmanager
         async def opened() -> AsyncIterator[Endpoint]:
             yield self.endpoint
@@ -248,14 +248,12 @@ class _Baseline:
 
     @classmethod
     def of(cls, request: pytest.FixtureRequest, name: str, load: LoadProfile) -> "_Baseline":
-
         config = request.config
         given = config.getoption("--llmperf-baselines") or config.getini("llmperf_baselines")
         parts = [re.sub(r"[^\w.=-]+", "-", part) for part in (name, load_label(load))]
         return cls(config.rootpath.joinpath(str(given), *parts))
 
     def read(self) -> list[StageResult]:
-
         with _told("make it anew: --llmperf-update"):
             runs = [load_run(path) for path in sorted(self.folder.glob("[0-9]*"))]
         if not runs:
@@ -266,7 +264,6 @@ class _Baseline:
         return [stage for run in runs for stage in run.stages]
 
     def write(self, stages: Sequence[StageResult]) -> None:
-
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.folder.parent, prefix=".new-") as new:
             for number, stage in enumerate(stages, 1):
@@ -313,7 +310,6 @@ def _skip_invalid(stage: StageResult) -> None:
 
 
 def _keep_limits(stage: StageResult, limits: Sequence[PercentileLimit]) -> None:
-
     in_order = sorted(stage.timelines, key=lambda timeline: timeline.index)
     inside = samples(in_order, stage.summary.window)
     broken = [
