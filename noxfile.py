@@ -22,6 +22,8 @@ PYTHONS = dict.fromkeys(
 COVERAGE_FLOOR = 96
 # Most tests wait for a server or a process: one after the other, they take three times as long.
 WORKERS = "--numprocesses=4"
+# Marked tests that need what a clean machine does not have.
+ELSEWHERE = "aws or gpu or pull or docker"
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -34,6 +36,12 @@ def install_project(session: nox.Session, *requirements: str) -> None:
     session.install("-e", ".[cpu,frames,local,plots,sagemaker]", *requirements)
     # Where the environment forbids it, each process that a test starts would compile the project.
     session.env["PYTHONDONTWRITEBYTECODE"] = ""
+
+
+def run_tests(session: nox.Session, *pytest: str) -> None:
+    """Run what needs nothing but this machine, and then what no measurement may run beside."""
+    session.run(*pytest, WORKERS, "-m", f"not (starving or {ELSEWHERE})")
+    session.run(*pytest, "-m", "starving")
 
 
 @nox.session
@@ -56,7 +64,10 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests. Arguments after `--` go to pytest."""
     install_project(session, *group("tests"))
-    session.run("pytest", WORKERS, *session.posargs)
+    if session.posargs:
+        session.run("pytest", WORKERS, *session.posargs)
+    else:
+        run_tests(session, "pytest")
 
 
 @nox.session(default=False)
@@ -65,7 +76,7 @@ def coverage(session: nox.Session) -> None:
     install_project(session, *group("tests"))
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp(), ".coverage").resolve())
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", WORKERS)
+    run_tests(session, "coverage", "run", "-m", "pytest")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--skip-covered", f"--fail-under={COVERAGE_FLOOR}")
 

@@ -17,7 +17,7 @@ from llmperf_core.units import ns_from_s
 from tests.calibrated import GOOD
 from tests.starving import PROCESSORS, spinning
 
-pytestmark = pytest.mark.usefixtures("deadline")
+pytestmark = [pytest.mark.usefixtures("deadline"), pytest.mark.starving]
 
 TRIES = 3
 GAP_S = 0.005

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from tests.verdicts.causes import CAUSES, Cause, a_server_that_remembers
+from tests.verdicts.causes import CAUSES, Cause, a_busy_reference_server, a_server_that_remembers
 
 pytestmark = pytest.mark.usefixtures("deadline")
 
@@ -30,8 +30,11 @@ def codes_of(path: Path) -> set[tuple[str, str]]:
 
 
 def each(causes: Sequence[Cause]) -> list[ParameterSet]:
-    """Return the causes by their names; that which needs a real model is marked so."""
-    marks = {a_server_that_remembers: pytest.mark.llm}
+    """Return the causes by their names; what a test of one needs or does is marked."""
+    marks = {
+        a_server_that_remembers: pytest.mark.llm,
+        a_busy_reference_server: pytest.mark.starving,
+    }
     return [pytest.param(c, id=c.make.__name__, marks=marks.get(c.make, ())) for c in causes]
 
 
